@@ -1,0 +1,226 @@
+"""The bundle's manifest as frozen, closed pydantic models: unknown keys are refused.
+
+Everything that changes a number is here. Triples are (z, y, x) unless named otherwise, millimetres.
+`npc-edge schema manifest` prints the JSON Schema made from these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Role = Literal["T1", "T1C", "T2", "T2FS", "ADC"]
+Precision = Literal["fp32", "fp16", "int8-u8s8", "int8-s8s8"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)*$")]
+Positive3 = tuple[
+    Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
+]
+Shape3 = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SequenceSpec(Strict):
+    """An input sequence: its name in the network and the roles a series may play."""
+
+    name: Name
+    roles: tuple[Role, ...] = Field(min_length=1)  # accepted, best first
+
+
+class Normalisation(Strict):
+    """Per-sequence intensity normalisation over the resampled grid the network sees.
+
+    percentile: clip to [lower, upper] percentiles of the voxels above `foreground` times the mean, then
+    scale so that they become 0 and 1. zscore: subtract the mean, divide by the standard deviation.
+    """
+
+    method: Literal["percentile", "zscore"]
+    lower: float = 0.5
+    upper: float = 99.5
+
+
+class OutputSpec(Strict):
+    """A network output before activation. kind decides what the engine does with it.
+
+    tumour: (1,1,Z,Y,X) logit, sigmoid. anatomy: (1,K,Z,Y,X), softmax, channel = label code. detection:
+    (1,1) logit. heatmap: (1,1,Z,Y,X) logit whose soft-argmax is a point.
+    segmentation: (1,K,Z,Y,X) softmax over all labels, channel = label code (nnU-Net).
+    """
+
+    name: Name
+    kind: Literal["tumour", "anatomy", "detection", "heatmap", "segmentation"]
+
+
+class Parity(Strict):
+    """What was measured against the fp32 original for one (backend, execution precision, instruction set)."""
+
+    backend: str
+    precision: str
+    isa: str
+    max_relative_error: float
+    dice: float | None = None
+    score_shift: float | None = None
+
+
+class Artefact(Strict):
+    precision: Precision
+    file: RelativePath
+    format: Literal["onnx", "engine"] = "onnx"
+    parity: tuple[Parity, ...] = ()
+
+
+class NetworkSpec(Strict):
+    """One network. Networks run in the order listed; region is `whole` or `around:<network>.<output>`.
+
+    spacing (z, y, x) mm and window (Z, Y, X) voxels: the grid. A `whole` network's grid covers the volume's
+    bounding box centred; one window only. inputs: sequence names in channel order.
+    """
+
+    name: Name
+    region: Annotated[str, Field(pattern=r"^(whole|around:[A-Za-z0-9._-]+)$")]
+    inputs: tuple[Name, ...]
+    spacing: Positive3
+    window: Shape3
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    resampling: Literal["linear", "bspline"] = "linear"
+    normalisation: Normalisation
+    outputs: tuple[OutputSpec, ...]
+    artefacts: tuple[Artefact, ...] = Field(min_length=1)
+
+
+class Code(Strict):
+    value: str
+    scheme: str
+    meaning: str
+
+
+class LabelSpec(Strict):
+    """A label of the anatomy. paired: one class for both sides, told apart at the midline by the engine."""
+
+    code: int = Field(ge=1, le=255)
+    name: Name
+    structure: str  # the staging rules' name for it, e.g. "clivus"
+    side: Literal["left", "right", "midline", "paired"]
+    colour: tuple[int, int, int]
+    concept: Code | None = None
+
+
+class Calibrator(Strict):
+    """probability = sigmoid((logit + bias) / temperature)."""
+
+    method: Literal["temperature", "platt", "none"]
+    temperature: float = Field(gt=0)
+    bias: float = 0.0
+    cases: int
+    prevalence: float = Field(gt=0, lt=1)
+    population: str  # in words: what the probability is true of
+
+
+class OperatingPoint(Strict):
+    sensitivity: float
+    specificity: float
+    on: str
+
+
+class DetectionSpec(Strict):
+    """Threshold on the calibrated probability and the mask that must agree with it.
+
+    indeterminate_low..indeterminate_high: probabilities between them are `indeterminate`.
+    mask_min_ml: a mask smaller than this counts as empty.
+    """
+
+    threshold: float = Field(gt=0, lt=1)
+    indeterminate_low: float = Field(ge=0, le=1)
+    indeterminate_high: float = Field(ge=0, le=1)
+    mask_min_ml: float = Field(ge=0)
+    operating_point: OperatingPoint
+
+
+class TumourSpec(Strict):
+    """How the tumour's probability becomes a mask."""
+
+    threshold: float = Field(gt=0, lt=1)
+    min_component_ml: float = Field(ge=0, default=0.0)
+
+
+class StagingSpec(Strict):
+    """rules: version of the engine's rule file. thresholds: the sweep behind the distribution over T1-T4."""
+
+    rules: str
+    thresholds: tuple[float, ...]
+    distribution_temperature: float = 1.0
+    smoothing: float = 0.0
+
+
+class FieldOfView(Strict):
+    """mm that must lie inside every sequence around the located point."""
+
+    inferior: float
+    superior: float
+    anterior: float
+    posterior: float
+    lateral: float
+
+
+class Domain(Strict):
+    """Reference distributions. Each feature: (low, high) limits outside of which a study is out of domain."""
+
+    locator_confidence_min: float
+    features: dict[str, tuple[float, float]] = {}
+
+
+class Provenance(Strict):
+    training_data: str
+    commit: str
+    recipe: str
+    tools: dict[str, str]
+    credits: tuple[str, ...] = ()
+
+
+class Manifest(Strict):
+    schema_version: Literal["1"] = "1"
+    name: Name
+    version: str
+    licence: str
+    intended_use: str
+    evidence: Literal["synthetic", "retrospective", "prospective"]
+    task: Literal["npc", "segmentation"]
+    contexts: tuple[Literal["untreated", "treated", "unknown"], ...] = ("untreated", "unknown")
+    sequences: tuple[SequenceSpec, ...] = Field(min_length=1)
+    reference_sequence: Name
+    networks: tuple[NetworkSpec, ...] = Field(min_length=1)
+    labels: tuple[LabelSpec, ...] = ()
+    tumour: TumourSpec
+    calibrators: dict[str, Calibrator] = {}  # by artefact file
+    detection: DetectionSpec | None = None
+    staging: StagingSpec | None = None
+    field_of_view: FieldOfView | None = None
+    domain: Domain | None = None
+    age_range_years: tuple[float, float] | None = None
+    provenance: Provenance
+    files: dict[RelativePath, Sha256]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        names = [s.name for s in self.sequences]
+        if len(set(names)) != len(names) or self.reference_sequence not in names:
+            raise ValueError("sequence names must be unique and contain reference_sequence")
+        seen: set[str] = set()
+        for network in self.networks:
+            if not set(network.inputs) <= set(names):
+                raise ValueError(f"network {network.name} wants a sequence the bundle does not name")
+            if network.region.startswith("around:") and network.region[7:] not in seen:
+                raise ValueError(f"network {network.name} looks around an output no earlier network has")
+            seen |= {f"{network.name}.{output.name}" for output in network.outputs}
+            for artefact in network.artefacts:
+                if artefact.file not in self.files:
+                    raise ValueError(f"artefact {artefact.file} is not among files")
+        codes = [label.code for label in self.labels]
+        if len(set(codes)) != len(codes):
+            raise ValueError("label codes must be unique")
+        return self
