@@ -1,0 +1,69 @@
+"""The command line: the only composition root. Heavy imports stay inside each command's function.
+
+Exit codes: 0 a result, 1 a bug, 2 usage, 3 no result, 4 bundle, 5 backend, 6 output, 7 deadline or cancelled.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from npc_edge.engine.cli import doctor, inspect, keygen, phantom, run, schema, verify
+from npc_edge.engine.cli.terminal import complain
+from npc_edge.engine.errors import NpcEdgeError
+
+app = typer.Typer(
+    name="npc-edge",
+    help="Nasopharyngeal carcinoma on non-contrast MRI: probability, mask, T category and why. "
+    "Research use only; not a medical device.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("inspect")(inspect.inspect)
+app.command("phantom")(phantom.phantom)
+app.command("verify")(verify.verify)
+app.command("keygen")(keygen.keygen)
+app.command("schema")(schema.schema)
+app.command("doctor")(doctor.doctor)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the code of the error tree; one line on standard error unless 0."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in given
+    if debug:
+        given.remove("--debug")
+    sys.exit(_guarded(given, debug))
+
+
+def _guarded(arguments: list[str], debug: bool) -> int:
+    try:
+        returned = app(args=arguments, prog_name="npc-edge", standalone_mode=False)
+        return returned if isinstance(returned, int) else 0
+    except typer.TyperException as error:
+        return complain(f"{error.format_message()} See npc-edge --help.", 2)
+    except (typer.Abort, KeyboardInterrupt):
+        return complain("cancelled", 7)
+    except NpcEdgeError as error:
+        if debug:
+            raise
+        return complain(error.one_line(), error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception as error:  # the last boundary: a bug must still end in one line
+        if debug:
+            raise
+        return complain(
+            f"unexpected {type(error).__name__}, a bug in npc-edge; run again with --debug and report it",
+            1,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""`npc-edge run`: the main job. One or several studies in, files and an exit code out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from npc_edge.engine.cli.terminal import complain
+
+if TYPE_CHECKING:
+    from npc_edge.engine.session import RunResult, Session
+
+_SEVERITY = (0, 3, 7, 6, 5, 4, 2, 1)
+"""Exit codes from harmless to worst: with several studies the worst is returned."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One study and where its files go."""
+
+    study: Path | dict[str, Path]
+    out: Path
+
+
+def run(
+    study: Annotated[
+        list[Path] | None,
+        typer.Argument(help="A folder (searched recursively), a DICOMDIR or a zip; several are fine."),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", help="NAME=FILE.nii.gz, instead of STUDY: one for each sequence."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Output folder; default: the study's name + -npc-edge.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle directory; default: the embedded demo bundle.")
+    ] = None,
+    backend: Annotated[Literal["auto", "onnxruntime", "openvino", "tensorrt"], typer.Option()] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option()] = "auto",
+    context: Annotated[
+        Literal["untreated", "treated", "unknown"], typer.Option(help="Has the patient been treated for NPC?")
+    ] = "unknown",
+    cranial_nerves: Annotated[
+        Literal["none", "palsy"] | None,
+        typer.Option(help="Clinical cranial-nerve findings; default: not supplied."),
+    ] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds a study may take.")] = None,
+    correlation: Annotated[
+        str | None, typer.Option(help="Your own identifier, copied into result.json.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace an earlier result in the folder.")
+    ] = False,
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Run a bundle nobody signed.")
+    ] = False,
+    allow_demo_dicom: Annotated[
+        bool, typer.Option("--allow-demo-dicom", help="Let the demo bundle write DICOM for a real study.")
+    ] = False,
+    no_record: Annotated[
+        bool, typer.Option("--no-record", help="Keep no record of the run (this version keeps none).")
+    ] = False,
+    state: Annotated[Path | None, typer.Option(help="State directory; default: the user's.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print result.json alone (JSON lines for several).")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> int:
+    """Is NPC there, where, which T category and why. Research use only."""
+    from npc_edge.engine.errors import NpcEdgeError, UsageError
+    from npc_edge.engine.session import Session
+    from npc_edge.engine.types import Options
+
+    if deadline is not None and not deadline > 0:
+        raise UsageError("--deadline must be a positive number of seconds")
+    jobs = _jobs(study or [], image or [], out)
+    options = Options(
+        backend=backend,
+        device=device,
+        precision=precision,
+        context=context,
+        cranial_nerves=cranial_nerves or "not supplied",
+        allow_unsigned=allow_unsigned,
+        allow_demo_dicom=allow_demo_dicom,
+        replace=replace,
+        state=state,
+        correlation=correlation,
+    )
+    codes = []
+    with Session(bundle, options) as session:
+        for job in jobs:
+            try:
+                codes.append(_run_one(session, job, deadline, as_json, quiet or as_json))
+            except NpcEdgeError as error:
+                if len(jobs) == 1:
+                    raise
+                codes.append(complain(f"{_name(job)}: {error.one_line()}", error.exit_code))
+    return max(codes, key=_SEVERITY.index)
+
+
+def _jobs(studies: list[Path], images: list[str], out: Path | None) -> list[_Job]:
+    """What to run and where each goes; UsageError for anything that cannot be meant."""
+    from npc_edge.engine.errors import UsageError
+
+    if images:
+        if studies:
+            raise UsageError("give either STUDY or --image, not both")
+        pairs = [text.partition("=") for text in images]
+        if any(not name or not file for name, _, file in pairs):
+            raise UsageError("--image wants NAME=FILE, for example --image t1=T1.nii.gz")
+        named = {name: Path(file) for name, _, file in pairs}
+        for file in named.values():
+            if not file.is_file():
+                raise UsageError(f"there is no file {file}")
+        first = next(iter(named.values()))
+        stem = first.name.removesuffix(".gz").removesuffix(".nii")
+        return [_Job(named, out or first.with_name(f"{stem}-npc-edge"))]
+    if not studies:
+        raise UsageError("nothing to run", "name a STUDY folder, DICOMDIR or zip, or give --image NAME=FILE")
+    for study in studies:
+        if not study.exists():
+            raise UsageError(f"there is no {study}", "name a folder, a DICOMDIR or a zip")
+    if len(studies) == 1:
+        return [_Job(studies[0], out or _beside(studies[0]))]
+    names = [_stem(study) for study in studies]
+    if out is not None and len(set(names)) < len(names):
+        raise UsageError("two studies have the same name", "run them one by one, each with its own --out")
+    return [_Job(s, out / name if out else _beside(s)) for s, name in zip(studies, names, strict=True)]
+
+
+def _stem(study: Path) -> str:
+    resolved = study.resolve()
+    return resolved.stem if resolved.is_file() and resolved.suffix.lower() == ".zip" else resolved.name
+
+
+def _beside(study: Path) -> Path:
+    return study.resolve().parent / f"{_stem(study)}-npc-edge"
+
+
+def _name(job: _Job) -> str:
+    return job.study.name if isinstance(job.study, Path) else job.out.name
+
+
+def _run_one(session: Session, job: _Job, deadline: float | None, as_json: bool, quiet: bool) -> int:
+    """Run one study, say what came of it, and return its exit code."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:9}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("read", total=1.0)
+        result = session.run(
+            job.study,
+            job.out,
+            deadline,
+            on_progress=lambda step: bar.update(task, description=step.station, completed=step.fraction),
+        )
+    if as_json:
+        print(result.document.to_json(one_line=True))
+    elif not quiet and result.outcome == "result":
+        print(_summary(result, job))
+    if result.outcome == "result":
+        return 0
+    reasons = "; ".join(f"{reason.code}: {reason.message}" for reason in result.document.reasons)
+    late = any(reason.code == "DEADLINE" for reason in result.document.reasons)
+    return complain(f"{_name(job)}: no result ({reasons}); see {job.out / 'report.html'}", 7 if late else 3)
+
+
+def _summary(result: RunResult, job: _Job) -> str:
+    """A few lines for a person."""
+    found = result.document
+    lines = [f"{_name(job)}: research use only, evidence of this bundle: {found.runtime.evidence}"]
+    if found.detection is not None:
+        words = {
+            "suspicious": "suspicious finding",
+            "not_suspicious": "no suspicious lesion above the operating point; does not exclude NPC",
+            "indeterminate": "indeterminate: needs a radiologist's read",
+        }[found.detection.finding]
+        lines.append(f"  {words} (probability {found.detection.probability:.2f})")
+    if found.tumour is not None and found.tumour.volume_ml > 0:
+        lines.append(f"  tumour volume {found.tumour.volume_ml:.1f} ml")
+    if found.staging is not None:
+        for name, edition in (("AJCC 8", found.staging.ajcc8), ("AJCC version 9", found.staging.ajcc9)):
+            if edition is not None:
+                lines.append(
+                    f"  T category, {name}: {'≥ ' if edition.bound == 'at_least' else ''}{edition.t}"
+                )
+        for item in found.staging.evidence:
+            where = f"Se {item.series_number} / Im {item.instance_number}"
+            lines.append(
+                f"    {item.status}: {item.structure} {item.side}, {item.depth_mm:.1f} mm deep ({where})"
+            )
+    lines.append(f"  {found.runtime.timings_ms.total / 1e3:.1f} s; report: {job.out / 'report.html'}")
+    return "\n".join(lines)

@@ -1,0 +1,11 @@
+"""What every command shares on the terminal."""
+
+from __future__ import annotations
+
+import sys
+
+
+def complain(message: str, code: int) -> int:
+    """Print one line on standard error and hand the exit code back."""
+    print(f"npc-edge: {' '.join(message.split())}", file=sys.stderr)
+    return code

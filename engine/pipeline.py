@@ -1,0 +1,179 @@
+"""The corridor: one call per station, no arithmetic, no file formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from npc_edge.engine.clock import Clock
+from npc_edge.engine.errors import DeadlineExceeded, Refusal
+from npc_edge.engine.findings import detect, quality, segment, stage
+from npc_edge.engine.machine import peak_rss_mb
+from npc_edge.engine.model.bundle import Bundle
+from npc_edge.engine.model.locate import locate
+from npc_edge.engine.model.manifest import NetworkSpec
+from npc_edge.engine.model.prepare import prepare
+from npc_edge.engine.model.runner import Runner
+from npc_edge.engine.model.sliding_window import infer
+from npc_edge.engine.output.fingerprint import fingerprint
+from npc_edge.engine.output.result import Outcome, RunFacts
+from npc_edge.engine.study.align import align
+from npc_edge.engine.study.assemble import assemble
+from npc_edge.engine.study.nifti_input import read_nifti
+from npc_edge.engine.study.read import Reader
+from npc_edge.engine.study.select import judge, select
+from npc_edge.engine.types import (
+    Findings,
+    Options,
+    Predictions,
+    QualityCheck,
+    Region,
+    Selection,
+    Study,
+    Volume,
+)
+from npc_edge.engine.version import VERSION
+
+Source = Path | Mapping[str, Path]
+"""A DICOM study (folder, DICOMDIR or zip), or sequence name → NIfTI file."""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a session opened once and every run uses."""
+
+    bundle: Bundle
+    reader: Reader
+    runners: Mapping[str, Runner]
+    options: Options
+    key_for: Callable[[str], str]
+
+
+@dataclass
+class _Known:
+    """What is known so far, so that a refusal can still be explained."""
+
+    study: Study | None = None
+    selection: Selection | None = None
+    volumes: dict[str, Volume] = field(default_factory=dict)
+    quality: list[QualityCheck] = field(default_factory=list)
+
+
+def run(source: Source, kit: Kit, clock: Clock) -> Outcome:
+    """Walk one study through every station up to, not including, output.
+
+    A refusal and a passed deadline become an outcome with a reason code; faults and cancellation are raised.
+    """
+    known = _Known()
+    findings: Findings | None = None
+    reasons: tuple[tuple[str, str], ...] = ()
+    try:
+        findings = _walk(source, kit, clock, known)
+    except Refusal as refusal:
+        reasons = ((refusal.code, refusal.one_line()),)
+    except DeadlineExceeded as late:
+        reasons = (("DEADLINE", late.one_line()),)
+    return Outcome(
+        outcome="no-result" if findings is None else "result",
+        reasons=reasons,
+        study=known.study,
+        selection=known.selection,
+        volumes=known.volumes,
+        findings=findings,
+        quality=tuple(known.quality),
+        manifest=kit.bundle.manifest,
+        facts=_facts(kit, clock, known),
+        key_for=kit.key_for,
+        allow_demo_dicom=kit.options.allow_demo_dicom,
+        options=kit.options,
+    )
+
+
+def _walk(source: Source, kit: Kit, clock: Clock, known: _Known) -> Findings:
+    manifest, watch = kit.bundle.manifest, clock.watch
+    _read(source, kit, clock, known)
+    with clock.station("align"):
+        known.volumes, checks = align(known.volumes, manifest.reference_sequence)
+        known.quality += checks
+    predictions = _predict(kit, clock, known)
+    with clock.station("findings"):
+        reference = known.volumes[manifest.reference_sequence]
+        segmentation = segment.segment(predictions, reference, manifest, watch)
+        detection = detect.detect(
+            detect.raw_score(predictions, manifest), segmentation, manifest, _decider(kit).describe().artefact
+        )
+        if detection is not None and detection.finding == "not_suspicious":
+            segmentation = segment.cleared(segmentation)
+        staging = stage.stage(segmentation, known.volumes, manifest, detection, kit.options)
+    return Findings(detection, segmentation, staging, tuple(known.quality))
+
+
+def _read(source: Source, kit: Kit, clock: Clock, known: _Known) -> None:
+    """Fill in study, selection and volumes."""
+    manifest, reader = kit.bundle.manifest, kit.reader
+    known.quality.append(quality.check_context(kit.options.context, manifest))
+    if not isinstance(source, Path):
+        with clock.station("read"):
+            known.volumes = read_nifti(source)
+        return
+    with clock.station("read"):
+        known.study = study = reader.read(source, clock.watch)
+        known.quality.append(quality.check_age(study.patient_age_years, manifest))
+    with clock.station("select"):
+        known.selection = Selection({}, judge(study))
+        known.selection = selection = select(study, manifest.sequences, manifest.reference_sequence)
+    with clock.station("assemble"):
+        for name, index in selection.chosen.items():
+            fat_suppression = selection.verdicts[index].fat_suppression
+            known.volumes[name] = assemble(study.series[index], index, reader, fat_suppression, clock.watch)
+
+
+def _predict(kit: Kit, clock: Clock, known: _Known) -> Predictions:
+    """Run the bundle's networks in their order; the last one without a heatmap decides."""
+    manifest, watch = kit.bundle.manifest, clock.watch
+    regions: dict[str, Region] = {}
+    predictions: Predictions | None = None
+    for network in manifest.networks:
+        runner = kit.runners[network.name]
+        if is_locator(network):
+            with clock.station("locate"):
+                region = locate(known.volumes, network, runner, watch, manifest.reference_sequence)
+                regions[f"{network.name}.{network.outputs[0].name}"] = region
+                known.quality.append(quality.check_locator(region, manifest))
+                known.quality.append(quality.check_field_of_view(known.volumes, region, manifest))
+            continue
+        with clock.station("prepare"):
+            where = regions.get(network.region.removeprefix("around:"))
+            centre = None if where is None else where.centre
+            prepared = prepare(known.volumes, network, centre, manifest.reference_sequence)
+        with clock.station("infer"):
+            predictions = infer(runner, prepared, network, watch)
+    assert predictions is not None, "the manifest is checked to hold a network that decides"
+    return predictions
+
+
+def is_locator(network: NetworkSpec) -> bool:
+    """True for a network that only says where to look."""
+    return all(output.kind == "heatmap" for output in network.outputs)
+
+
+def _decider(kit: Kit) -> Runner:
+    return kit.runners[[n.name for n in kit.bundle.manifest.networks if not is_locator(n)][-1]]
+
+
+def _facts(kit: Kit, clock: Clock, known: _Known) -> RunFacts:
+    bundle, runner = kit.bundle, _decider(kit).describe()
+    timings = clock.timings()
+    return RunFacts(
+        version=VERSION,
+        bundle_name=bundle.name,
+        bundle_sha256=bundle.manifest_sha256,
+        evidence=bundle.manifest.evidence,
+        fingerprint=fingerprint(known.study, known.volumes, bundle.manifest_sha256, runner, kit.options),
+        runner=runner,
+        fallback=None,
+        timings_ms=timings,
+        peak_rss_mb=peak_rss_mb(),
+        correlation=kit.options.correlation,
+    )
