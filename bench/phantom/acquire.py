@@ -8,6 +8,7 @@ and `through_kspace` work on plain arrays, for whoever augments training data.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from npc_edge.engine.geometry import Geometry
 
 Image = NDArray[np.float32]
+
+_itk: Any = sitk  # its functions carry no types
 
 _SUB_SLICE_MM = 1.3  # about the resolution of the head along z: finer sub-slices add nothing
 
@@ -100,26 +103,26 @@ def nearest_labels(labels: NDArray[np.uint8], head: Geometry, target: Geometry) 
     return np.asarray(resample(to_sitk(labels, head), target, sitk.sitkNearestNeighbor), dtype=np.uint8)
 
 
-def to_sitk(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
+def to_sitk(array: NDArray[np.generic], geometry: Geometry) -> Any:
     """(Z, Y, X) array on a geometry → SimpleITK image (LPS, as SimpleITK has it)."""
-    image = sitk.GetImageFromArray(array)
+    image = _itk.GetImageFromArray(array)
     image.SetSpacing(geometry.spacing)
     image.SetOrigin(geometry.origin.tolist())
     image.SetDirection(geometry.direction.ravel().tolist())
     return image
 
 
-def resample(source: sitk.Image, target: Geometry, how: int, offset_mm: float = 0.0) -> NDArray[np.float32]:
+def resample(source: Any, target: Geometry, how: int, offset_mm: float = 0.0) -> NDArray[np.float32]:
     """`source` on `target` moved by offset_mm along its normal; source's pixel type kept, 0 outside."""
     z, y, x = target.shape
-    resampler = sitk.ResampleImageFilter()
+    resampler = _itk.ResampleImageFilter()
     resampler.SetSize([x, y, z])
     resampler.SetOutputSpacing(target.spacing)
     resampler.SetOutputOrigin((target.origin + offset_mm * target.normal).tolist())
     resampler.SetOutputDirection(target.direction.ravel().tolist())
     resampler.SetInterpolator(how)
     resampler.SetDefaultPixelValue(0.0)
-    return np.asarray(sitk.GetArrayFromImage(resampler.Execute(source)))
+    return np.asarray(_itk.GetArrayFromImage(resampler.Execute(source)))
 
 
 def bias_field(shape: tuple[int, ...], rng: np.random.Generator, strength: float = 0.25) -> Image:
@@ -154,7 +157,7 @@ def add_rician(array: Image, sigma: float, rng: np.random.Generator) -> Image:
     """Magnitude of `array` with complex Gaussian noise of sd sigma on each part; float32, any shape."""
     real = array + np.float32(sigma) * rng.standard_normal(array.shape, dtype=np.float32)
     imaginary = np.float32(sigma) * rng.standard_normal(array.shape, dtype=np.float32)
-    return np.hypot(real, imaginary)
+    return np.asarray(np.hypot(real, imaginary), dtype=np.float32)
 
 
 def motion_lines(count: int, rng: np.random.Generator, amplitude_px: float) -> NDArray[np.float32]:
@@ -193,7 +196,7 @@ def through_kspace(
         if sigma > 0:
             noise = rng.standard_normal((2, rows, columns), dtype=np.float32) * np.float32(sigma)
             plane += noise[0] + 1j * noise[1]
-        spectrum = np.fft.fft2(plane) * window
+        spectrum = np.asarray(np.fft.fft2(plane) * window, dtype=np.complex64)
         if motion_px > 0:
             spectrum *= _motion_phase(rows, columns, rng, motion_px, flaws.phase_axis)
         out[index] = np.abs(np.fft.ifft2(_zero_filled(spectrum, matrix))) * gain
@@ -215,7 +218,7 @@ def _motion_phase(
     count = rows if axis == 0 else columns
     path = np.fft.ifftshift(motion_lines(count, rng, amplitude_px))
     phase = np.exp(-2j * np.pi * np.fft.fftfreq(count) * path).astype(np.complex64)
-    return phase[:, None] if axis == 0 else phase[None, :]
+    return np.asarray(phase[:, None] if axis == 0 else phase[None, :])
 
 
 def _zero_filled(spectrum: NDArray[np.complex64], matrix: tuple[int, int]) -> NDArray[np.complex64]:
