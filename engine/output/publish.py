@@ -1,0 +1,89 @@
+"""All files of a run, together or not at all: written beside their place, read back, then renamed into it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from npc_edge.engine.clock import Clock
+from npc_edge.engine.errors import OutputError
+from npc_edge.engine.output import folder, nifti
+from npc_edge.engine.output.result import Outcome, ResultDocument, document
+from npc_edge.engine.types import Watch
+
+
+@dataclass(frozen=True)
+class Product:
+    """One file: how to write it and how to prove that what lies on disk is what was meant."""
+
+    name: str
+    write: Callable[[Path], None]
+    check: Callable[[Path], None]
+
+
+def write(outcome: Outcome, out: Path, replace: bool, clock: Clock | None = None) -> tuple[Path, ...]:
+    """Publish a run's files in `out`; returns their paths.
+
+    A refused study leaves result.json and report.html only. result.json comes last, so that its timings hold
+    the time the others took. Raises OutputError, or Cancelled by the clock's watch between two files; then
+    nothing of this run is left, and an `out` that was there before is unchanged.
+    """
+    began = time.monotonic()
+    clock = Clock(Watch()) if clock is None else clock
+    with clock.station("output"), folder.staged(out, replace) as stage:
+        for product in _products(outcome):
+            clock.watch.check()
+            _produce(product, stage)
+        timed = _with_output_time(outcome, (time.monotonic() - began) * 1000)
+        _produce(_result_product(document(timed)), stage)
+        names = sorted(path.name for path in stage.iterdir())
+        clock.watch.check()
+    return tuple(out / name for name in names)
+
+
+def _produce(product: Product, stage: Path) -> None:
+    path = stage / product.name
+    product.write(path)
+    product.check(path)
+
+
+def _products(outcome: Outcome) -> list[Product]:
+    if outcome.outcome == "no-result":
+        return []
+    return _nifti_products(outcome)
+
+
+def _nifti_products(outcome: Outcome) -> list[Product]:
+    masks = outcome.segmentation
+    grid = outcome.reference_volume.geometry
+    return [
+        Product(
+            name,
+            lambda path, mask=mask: nifti.write_mask(path, mask, grid),  # type: ignore[misc]
+            lambda path, mask=mask: nifti.check_mask(path, mask, grid),  # type: ignore[misc]
+        )
+        for name, mask in (("tumour.nii.gz", masks.tumour), ("structures.nii.gz", masks.structures))
+    ]
+
+
+def _result_product(meant: ResultDocument) -> Product:
+    def check(path: Path) -> None:
+        if ResultDocument.model_validate_json(path.read_bytes()) != meant:
+            raise OutputError("result.json does not hold what was meant", "is the disk full?")
+
+    return Product("result.json", lambda path: _write_text(path, meant.to_json()), check)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _with_output_time(outcome: Outcome, output_ms: float) -> Outcome:
+    """The same outcome with `output` in its timings and `total` lengthened by it."""
+    timings = dict(outcome.facts.timings_ms)
+    timings["output"] = output_ms
+    timings["total"] = timings.get("total", 0.0) + output_ms
+    return dataclasses.replace(outcome, facts=dataclasses.replace(outcome.facts, timings_ms=timings))
