@@ -32,11 +32,15 @@ class Clock:
     started: float = field(default_factory=time.monotonic)
     _spent: dict[str, float] = field(default_factory=dict)
 
-    @contextmanager
-    def station(self, name: Station) -> Iterator[None]:
+    def enter(self, name: Station) -> None:
+        """Ask the watch, then say where the run is."""
         self.watch.check()
         if self.on_progress is not None:
             self.on_progress(Progress(name, _SHARE[name]))
+
+    @contextmanager
+    def station(self, name: Station) -> Iterator[None]:
+        self.enter(name)
         begun = time.monotonic()
         try:
             yield

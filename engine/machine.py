@@ -14,7 +14,7 @@ def available_cores() -> int:
 
 
 def peak_rss_mb() -> float:
-    """Peak resident memory in MB: this process or its largest finished child; 0.0 on Windows, not measured."""
+    """Peak resident MB of this process or its largest finished child; 0.0 on Windows (not measured)."""
     if sys.platform == "win32":
         return 0.0
     import resource

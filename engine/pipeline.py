@@ -80,13 +80,13 @@ def run(source: Source, kit: Kit, clock: Clock) -> Outcome:
         study=known.study,
         selection=known.selection,
         volumes=known.volumes,
+        reference=kit.bundle.manifest.reference_sequence if findings is not None else None,
         findings=findings,
-        quality=tuple(known.quality),
         manifest=kit.bundle.manifest,
         facts=_facts(kit, clock, known),
         key_for=kit.key_for,
-        allow_demo_dicom=kit.options.allow_demo_dicom,
-        options=kit.options,
+        demo_dicom=kit.options.allow_demo_dicom,
+        gates=tuple(known.quality),
     )
 
 
@@ -170,7 +170,9 @@ def _facts(kit: Kit, clock: Clock, known: _Known) -> RunFacts:
         bundle_name=bundle.name,
         bundle_sha256=bundle.manifest_sha256,
         evidence=bundle.manifest.evidence,
-        fingerprint=fingerprint(known.study, known.volumes, bundle.manifest_sha256, runner, kit.options),
+        fingerprint=fingerprint(
+            known.study, known.volumes, kit.options, bundle.manifest_sha256, runner, VERSION
+        ),
         runner=runner,
         fallback=None,
         timings_ms=timings,

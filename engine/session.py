@@ -17,7 +17,7 @@ from npc_edge.engine.errors import UsageError
 from npc_edge.engine.model import bundle as bundles
 from npc_edge.engine.model.runners import open_runner
 from npc_edge.engine.output.publish import write
-from npc_edge.engine.output.result import Outcome, ResultDocument, document
+from npc_edge.engine.output.result import ResultDocument, document
 from npc_edge.engine.state import State
 from npc_edge.engine.study.read import Reader
 from npc_edge.engine.types import Findings, OnProgress, Options, Watch
@@ -92,14 +92,11 @@ class Session:
         outcome = pipeline.run(study, self._opened(), clock)
         files: tuple[Path, ...] = ()
         if out is not None:
-            files = write(outcome, out, self.options.replace, clock)
-        return _result(outcome, files, clock)
+            clock.enter("output")
+            files = write(outcome, out, self.options.replace)
+        return RunResult(outcome.outcome, document(outcome), outcome.findings, files)
 
     def _opened(self) -> pipeline.Kit:
         if self._kit is None:
             raise UsageError("the session is not open", "use it as `with Session() as session:`")
         return self._kit
-
-
-def _result(outcome: Outcome, files: tuple[Path, ...], clock: Clock) -> RunResult:
-    return RunResult(outcome.outcome, document(outcome), outcome.findings, files)

@@ -199,5 +199,5 @@ def _summary(result: RunResult, job: _Job) -> str:
             lines.append(
                 f"    {item.status}: {item.structure} {item.side}, {item.depth_mm:.1f} mm deep ({where})"
             )
-    lines.append(f"  {found.runtime.timings_ms.total / 1e3:.1f} s; report: {job.out / 'report.html'}")
+    lines.append(f"  {found.runtime.timings_ms["total"] / 1e3:.1f} s; report: {job.out / 'report.html'}")
     return "\n".join(lines)
