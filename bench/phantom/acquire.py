@@ -234,3 +234,14 @@ def _zero_filled(spectrum: NDArray[np.complex64], matrix: tuple[int, int]) -> ND
     filled[matrix[0] - bottom :, :left] = spectrum[top:, :left]
     filled[matrix[0] - bottom :, matrix[1] - right :] = spectrum[top:, left:]
     return filled
+
+
+def texture(geometry: Geometry, rng: np.random.Generator, amount: float, grain_mm: float = 5.0) -> Image:
+    """Mottle of living tissue: float32 (Z, Y, X) on `geometry` around 1, sd about `amount`, grain in mm."""
+    spacing = np.array(geometry.spacing[::-1])
+    counts = np.ceil((np.array(geometry.shape) * spacing) / grain_mm).astype(int) + 2
+    grains = rng.standard_normal(counts, dtype=np.float32) * np.float32(1.5 * amount) + np.float32(1.0)
+    coarse = Geometry.from_parts(
+        (int(counts[0]), int(counts[1]), int(counts[2])), (grain_mm,) * 3, geometry.origin, geometry.direction
+    )
+    return resample(to_sitk(grains, coarse), geometry, sitk.sitkLinear)
