@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from npc_edge.engine.errors import UsageError
 
 
-class Stage(str, Enum):
-    """What the phantom has."""
-
-    none = "none"
-    T1 = "T1"
-    T2 = "T2"
-    T3 = "T3"
-    T4 = "T4"
-
-
-class Vendor(str, Enum):
-    """Whose habits the DICOM files follow."""
-
-    siemens = "siemens"
-    ge = "ge"
-    philips = "philips"
-    uih = "uih"
-
-
 def phantom(
     out: Annotated[
         Path | None, typer.Argument(metavar="OUT", help="An empty or new folder: OUT/study and OUT/truth.")
     ] = None,
-    stage: Annotated[Stage, typer.Option(help="T category of the tumour, or none.")] = Stage.none,
+    stage: Annotated[
+        Literal["none", "T1", "T2", "T3", "T4"], typer.Option(help="T category of the tumour, or none.")
+    ] = "none",
     seed: Annotated[int, typer.Option(min=0, help="Everything is drawn from it.")] = 0,
-    vendor: Annotated[Vendor, typer.Option(help="Whose habits the files follow.")] = Vendor.siemens,
+    vendor: Annotated[
+        Literal["siemens", "ge", "philips", "uih"], typer.Option(help="Whose habits the files follow.")
+    ] = "siemens",
     with_contrast: Annotated[
         bool, typer.Option("--with-contrast", help="Add a contrast-enhanced T1.")
     ] = False,
@@ -64,9 +48,9 @@ def phantom(
     from npc_edge.bench.phantom.study import PhantomSpec, write_phantom
 
     spec = PhantomSpec(
-        stage=stage.value,
+        stage=stage,
         seed=seed,
-        vendor=vendor.value,
+        vendor=vendor,
         with_contrast=with_contrast,
         fat_sat=fat_sat,
         enhanced=enhanced,
