@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from npc_edge.engine.clock import Clock
@@ -34,7 +35,7 @@ def write(outcome: Outcome, out: Path, replace: bool, clock: Clock | None = None
     began = time.monotonic()
     clock = Clock(Watch()) if clock is None else clock
     with clock.station("output"), folder.staged(out, replace) as stage:
-        for product in _products(outcome):
+        for product in _products(outcome, out):
             clock.watch.check()
             _produce(product, stage)
         timed = _with_output_time(outcome, (time.monotonic() - began) * 1000)
@@ -50,10 +51,14 @@ def _produce(product: Product, stage: Path) -> None:
     product.check(path)
 
 
-def _products(outcome: Outcome) -> list[Product]:
+def _products(outcome: Outcome, replaced: Path) -> list[Product]:
+    """Everything but the report and result.json, in the order in which it is written."""
     if outcome.outcome == "no-result":
         return []
-    return _nifti_products(outcome)
+    made = _nifti_products(outcome)
+    if outcome.writes_dicom:
+        made += _dicom_products(outcome, replaced / "sr.dcm")
+    return made
 
 
 def _nifti_products(outcome: Outcome) -> list[Product]:
@@ -62,11 +67,27 @@ def _nifti_products(outcome: Outcome) -> list[Product]:
     return [
         Product(
             name,
-            lambda path, mask=mask: nifti.write_mask(path, mask, grid),  # type: ignore[misc]
-            lambda path, mask=mask: nifti.check_mask(path, mask, grid),  # type: ignore[misc]
+            partial(nifti.write_mask, mask=mask, geometry=grid),
+            partial(nifti.check_mask, mask=mask, geometry=grid),
         )
         for name, mask in (("tumour.nii.gz", masks.tumour), ("structures.nii.gz", masks.structures))
     ]
+
+
+def _dicom_products(outcome: Outcome, previous: Path) -> list[Product]:
+    """SEG unless there is nothing to show, RTSTRUCT for a suspicious finding, SR always."""
+    # highdicom takes half a second to import: refusals and NIfTI input do not pay for it.
+    from npc_edge.engine.output import rtstruct, seg, sr
+
+    made = []
+    if seg.segments(outcome):
+        made.append(Product("seg.dcm", partial(seg.write, outcome), partial(seg.check, outcome)))
+    if outcome.contoured:
+        made.append(
+            Product("rtstruct.dcm", partial(rtstruct.write, outcome), partial(rtstruct.check, outcome))
+        )
+    write_sr = partial(sr.write, outcome, previous=previous)
+    return [*made, Product("sr.dcm", write_sr, partial(sr.check, outcome))]
 
 
 def _result_product(meant: ResultDocument) -> Product:

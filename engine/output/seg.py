@@ -1,0 +1,195 @@
+"""seg.dcm: one BINARY segment per structure, tumour first, on the reference series' own frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from npc_edge.engine.errors import OutputError
+from npc_edge.engine.model.manifest import LabelSpec
+from npc_edge.engine.output import dicom
+from npc_edge.engine.output.outcome import Outcome
+
+SERIES_NUMBER = 9001
+TUMOUR_SEGMENT = 1
+
+_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+LESION = Code("52988006", "SCT", "Lesion")
+_ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
+NASOPHARYNX = Code("360955006", "SCT", "Nasopharynx")
+_TUMOUR_COLOUR = (230, 60, 60)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment: its number, and where its voxels are. code None: the tumour."""
+
+    number: int
+    code: int | None
+    label: LabelSpec | None
+
+    def plane(self, outcome: Outcome, z: int) -> NDArray[np.bool_]:
+        """(Y, X) bool of slice z."""
+        masks = outcome.segmentation
+        if self.code is None:
+            return np.asarray(masks.tumour[z] > 0)
+        return np.asarray(masks.structures[z] == self.code)
+
+
+def segments(outcome: Outcome) -> list[Segment]:
+    """The non-empty segments of a run, numbered from 1. Empty when there is nothing to show."""
+    masks = outcome.segmentation
+    labels = {label.code: label for label in outcome.manifest.labels}
+    present = np.flatnonzero(np.bincount(masks.structures.ravel(), minlength=256))
+    wanted = [None] if masks.tumour.any() else []
+    codes_present: list[int | None] = [*wanted, *(int(c) for c in present if int(c) in masks.labels)]
+    return [
+        Segment(number, code, None if code is None else labels.get(code))
+        for number, code in enumerate(codes_present, 1)
+    ]
+
+
+def write(outcome: Outcome, path: Path) -> None:
+    """Build and save seg.dcm. The caller asks `segments` first: there must be at least one."""
+    dataset = build(outcome)
+    dicom.save(dataset, path, outcome.facts.version)
+
+
+def build(outcome: Outcome) -> Dataset:
+    """The Segmentation object (BINARY, empty frames omitted)."""
+    study, uids = dicom.study_of(outcome), dicom.uids_of(outcome)
+    wanted = segments(outcome)
+    description = dicom.series_description(outcome, "SEG")
+    dataset: Dataset = hd.seg.Segmentation(
+        source_images=dicom.source_images(outcome),
+        pixel_array=_stack(outcome, wanted),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_describe(outcome, segment) for segment in wanted],
+        series_instance_uid=uids.uid("seg.series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=uids.uid("seg.sop"),
+        instance_number=1,
+        manufacturer=dicom.MANUFACTURER,
+        manufacturer_model_name=dicom.ascii_text(outcome.facts.bundle_name),
+        software_versions=outcome.facts.version,
+        device_serial_number=outcome.facts.bundle_sha256[:16],
+        content_description="Research use only; unreviewed",
+        content_creator_name="npc-edge^",
+        content_label="NPC_EDGE_RESEARCH"[:16],
+        series_description=description,
+    )
+    dicom.true_references(dataset, outcome.reference_volume.slices)
+    organization = uids.uid("seg.dimensions")
+    for item in [*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence]:
+        item.DimensionOrganizationUID = organization
+    dataset.CodingSchemeIdentificationSequence = [private_scheme()]
+    dicom.fix_moment(dataset, study)
+    dicom.adopt_patient(dataset, study)
+    return dataset
+
+
+def private_scheme() -> Dataset:
+    """Who stands behind the private codes."""
+    item = Dataset()
+    item.CodingSchemeDesignator = dicom.PRIVATE_SCHEME
+    item.CodingSchemeName = "npc-edge private codes"
+    item.CodingSchemeResponsibleOrganization = "npc-edge"
+    return item
+
+
+def _stack(outcome: Outcome, wanted: list[Segment]) -> NDArray[np.uint8]:
+    """(Z, Y, X, S) uint8 with the segments outermost in memory: pages of empty frames are never touched."""
+    masks = outcome.segmentation
+    stack = np.zeros((len(wanted), *masks.tumour.shape), dtype=np.uint8)
+    for index, segment in enumerate(wanted):
+        for z in _planes(outcome, segment):
+            stack[index, z] = segment.plane(outcome, z)
+    return np.moveaxis(stack, 0, -1)
+
+
+def _planes(outcome: Outcome, segment: Segment) -> list[int]:
+    """Slices a segment has voxels on."""
+    masks = outcome.segmentation
+    if segment.code is None:
+        return [int(z) for z in np.flatnonzero(masks.tumour.any(axis=(1, 2)))]
+    return [z for z in range(masks.structures.shape[0]) if (masks.structures[z] == segment.code).any()]
+
+
+def _describe(outcome: Outcome, segment: Segment) -> hd.seg.SegmentDescription:
+    facts, uids = outcome.facts, dicom.uids_of(outcome)
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=dicom.ascii_text(f"npc-edge {facts.bundle_name}")[:64],
+        family=codes.cid7162.ArtificialIntelligence,
+        version=facts.version,
+        source="npc-edge",
+    )
+    name, concept, colour = property_of(outcome, segment)
+    tumour = segment.code is None
+    return hd.seg.SegmentDescription(
+        segment_number=segment.number,
+        segment_label=f"RESEARCH {name}"[:64] if tumour else name[:64],
+        segmented_property_category=_ABNORMAL if tumour else _ANATOMY,
+        segmented_property_type=concept,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_uid=uids.uid(f"track.{name}"),
+        tracking_id=tracking_id(outcome, name),
+        anatomic_regions=[NASOPHARYNX] if tumour else None,
+        display_color=hd.color.CIELabColor.from_rgb(*colour),
+    )
+
+
+def tracking_id(outcome: Outcome, name: str) -> str:
+    """Unique within this run: the same name in SEG and SR."""
+    return f"npc-edge {outcome.facts.fingerprint[:12]} {name}"[:64]
+
+
+def property_of(outcome: Outcome, segment: Segment) -> tuple[str, Code, tuple[int, int, int]]:
+    """(name, coded type, colour) of a segment; a label without a standard code gets a private one."""
+    if segment.code is None:
+        return "GTVp^AI", LESION, _TUMOUR_COLOUR
+    name = dicom.ascii_text(outcome.segmentation.labels[segment.code])
+    label = segment.label
+    colour = (160, 160, 160) if label is None else label.colour
+    if label is not None and label.concept is not None:
+        concept = label.concept
+        return name, Code(concept.value, concept.scheme, dicom.ascii_text(concept.meaning)[:64]), colour
+    return name, Code(name.upper()[:16], dicom.PRIVATE_SCHEME, name.replace("_", " ")[:64]), colour
+
+
+def check(outcome: Outcome, path: Path) -> None:
+    """Read seg.dcm back frame by frame; OutputError unless voxels, places and patient are what was meant."""
+    dataset = dicom.load(path)
+    dicom.check_patient(dataset, dicom.study_of(outcome), path.name)
+    by_number = {segment.number: segment for segment in segments(outcome)}
+    expected = {(n, z) for n, segment in by_number.items() for z in _planes(outcome, segment)}
+    positions = np.array([piece.position for piece in outcome.reference_volume.slices])
+    rows, columns, pixels = int(dataset.Rows), int(dataset.Columns), dataset.PixelData
+    seen = set()
+    for index, item in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        number = int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        position = np.array(item.PlanePositionSequence[0].ImagePositionPatient, dtype=np.float64)
+        z = int(np.argmin(np.abs(positions - position).sum(axis=1)))
+        plane = _unpack(pixels, index, rows * columns).reshape(rows, columns)
+        if not dicom.same_position(positions[z], position) or number not in by_number:
+            raise OutputError("seg.dcm does not lie where it was meant")
+        if not np.array_equal(plane, by_number[number].plane(outcome, z)):
+            raise OutputError("seg.dcm does not hold the voxels that were meant")
+        seen.add((number, z))
+    if seen != expected:
+        raise OutputError("seg.dcm lacks frames")
+
+
+def _unpack(pixels: bytes, frame: int, size: int) -> NDArray[np.bool_]:
+    """Bits of one frame; frames are packed without padding, least significant bit first."""
+    begin, end = frame * size, (frame + 1) * size
+    packed = np.frombuffer(pixels, np.uint8, (end + 7) // 8 - begin // 8, begin // 8)
+    bits = np.unpackbits(packed, bitorder="little")
+    return np.asarray(bits[begin % 8 : begin % 8 + size], dtype=np.bool_)
