@@ -1,0 +1,177 @@
+"""Everything the staging rules look at, prepared once: the primary tumour, the anatomy around it, signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npc_edge.engine.findings import signal
+from npc_edge.engine.findings.masks import Box, bounding_box, connected, crop_geometry
+from npc_edge.engine.findings.measure import Field
+from npc_edge.engine.findings.rules import Rules
+from npc_edge.engine.findings.sides import Midline, SidedLabel, find_midline, right_step, sided_labels
+from npc_edge.engine.geometry import Floats, Geometry
+from npc_edge.engine.model.manifest import Manifest
+from npc_edge.engine.types import Segmentation, State3, Volume
+
+_CLEAR = 0.05  # anatomy with less tumour probability than this is uninvolved
+_FLOOR = 0.02  # probabilities below this are no tumour at any threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """window: the model's window, cropped. box: where the tumour may be, within that window.
+
+    structures, probability (Z, Y, X) on `geometry` (the window); field on `structures[box]`.
+    """
+
+    rules: Rules
+    manifest: Manifest
+    geometry: Geometry
+    structures: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    box: Box
+    field: Field
+    contrasts: signal.Contrasts
+    labels: tuple[SidedLabel, ...]
+    touches_edge: bool
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(256,) voxels of each code in the window."""
+        return np.bincount(self.structures.ravel(), minlength=256)
+
+    @cached_property
+    def near(self) -> NDArray[np.uint8]:
+        """structures on the field's crop."""
+        return self.structures[self.box]
+
+    @cached_property
+    def near_geometry(self) -> Geometry:
+        return crop_geometry(self.geometry, self.box)
+
+    @cached_property
+    def midline(self) -> Midline:
+        """From the structures, their sides taken back, for hand-made and predicted masks alike."""
+        back = np.arange(256, dtype=np.uint8)
+        step = right_step(self.manifest.labels)
+        for label in self.manifest.labels:
+            if label.side == "paired":
+                back[label.code + step] = label.code
+        return find_midline(back[self.structures], self.geometry, self.manifest.labels)
+
+    @cached_property
+    def tumour(self) -> signal.Level:
+        """The tumour's signal where neither bone nor sinus lies under it."""
+        kinds = {rule.structure for rule in self.rules.structures if rule.kind in ("bone", "thin", "sinus")}
+        soft = self.field.mask & ~self._of(tuple(kinds), self.near)
+        return self.level(soft if soft.any() else self.field.mask, self.near_geometry)
+
+    @cached_property
+    def fat_suppression(self) -> State3 | None:
+        """Of the T1 without contrast; None when there is none."""
+        t1 = self.contrasts.t1
+        if t1 is None:
+            return None
+        rules = self.rules.signal
+        fat = signal.level(t1, self._uninvolved(rules.fat), rules.marrow_percentile, rules.enough_voxels)
+        muscle = signal.level(t1, self._uninvolved(rules.muscles), 50, rules.enough_voxels)
+        return signal.fat_suppressed(t1.fat_suppression, fat, muscle, rules)
+
+    def codes(self, structure: str) -> tuple[SidedLabel, ...]:
+        return tuple(label for label in self.labels if label.structure == structure)
+
+    def level(self, mask: NDArray[np.bool_], geometry: Geometry) -> signal.Level:
+        """Median signal of a mask (Z, Y, X) on a grid."""
+        points, enough = signal.points_of(mask, geometry), self.rules.signal.enough_voxels
+        return signal.Level(
+            signal.level(self.contrasts.t1, points, 50, enough),
+            signal.level(self.contrasts.t2, points, 50, enough),
+        )
+
+    def marrow_t1(self, structure: str) -> float:
+        """Uninvolved marrow of a bone, both sides; of any bone where its own is used up; nan of none.
+
+        A high percentile: the label holds the dark cortex too.
+        """
+        rules = self.rules.signal
+        bones = tuple(rule.structure for rule in self.rules.structures if "marrow_t1" in rule.needs)
+        for structures in ((structure,), bones):
+            points = self._uninvolved(structures)
+            value = signal.level(self.contrasts.t1, points, rules.marrow_percentile, 5 * rules.enough_voxels)
+            if np.isfinite(value):
+                return value
+        return float("nan")
+
+    def _of(self, structures: tuple[str, ...], codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        table = np.zeros(256, dtype=np.bool_)
+        table[[label.code for label in self.labels if label.structure in structures]] = True
+        return np.asarray(table[codes])
+
+    def _uninvolved(self, structures: tuple[str, ...]) -> Floats:
+        mask = self._of(structures, self.structures) & (self.probability < _CLEAR)
+        return signal.points_of(mask, self.geometry)
+
+
+def build_scene(
+    segmentation: Segmentation, volumes: Mapping[str, Volume], manifest: Manifest, rules: Rules
+) -> Scene | None:
+    """The scene, or None when there is no tumour outside nodes."""
+    window = bounding_box(segmentation.covered | (segmentation.tumour > 0))
+    if window is None or not segmentation.tumour.any():
+        return None
+    geometry = crop_geometry(segmentation.geometry, window)
+    structures, raw = segmentation.structures[window], segmentation.tumour_probability[window]
+    sweep = manifest.staging.thresholds if manifest.staging is not None else ()
+    floor = max(_FLOOR, min([*sweep, manifest.tumour.threshold]))
+    mask = segmentation.tumour[window] > 0
+    labels = sided_labels(manifest)
+    node = np.isin(structures, [label.code for label in labels if label.structure == rules.node.structure])
+    # Components the segmentation dropped stay dropped; nodes are no primary.
+    dropped = ((raw >= manifest.tumour.threshold) & ~mask) | (raw < floor)
+    primary = _without_nodes(mask, node, rules.node.component_fraction)
+    dropped |= (mask & ~primary) | node
+    probability = np.where(dropped, np.float32(0), raw)
+    primary &= ~node
+    box = bounding_box(probability > 0)
+    if box is None or not primary.any():
+        return None
+    x, y, _ = geometry.spacing
+    field = Field(probability[box], primary[box], (y, x), geometry.voxel_mm3, window[0].start + box[0].start)
+    return Scene(
+        rules, manifest, geometry, structures, raw, box, field, signal.contrasts(volumes, manifest), labels,
+        _touches_edge(mask, segmentation.covered[window]),
+    )  # fmt: skip
+
+
+def _without_nodes(mask: NDArray[np.bool_], node: NDArray[np.bool_], fraction: float) -> NDArray[np.bool_]:
+    """The mask without the components that lie at least `fraction` in nodes."""
+    box = bounding_box(mask)
+    if box is None or not (mask & node).any():
+        return mask.copy()
+    parts, sizes = connected(mask[box])
+    in_node = np.bincount(parts[node[box]], minlength=len(sizes))
+    keep = in_node < fraction * sizes
+    keep[0] = False
+    out = np.zeros_like(mask)
+    out[box] = keep[parts]
+    return out
+
+
+def _touches_edge(mask: NDArray[np.bool_], covered: NDArray[np.bool_]) -> bool:
+    """True when the tumour reaches the last voxels the model saw."""
+    box = bounding_box(mask, 1)
+    if box is None:
+        return False
+    # One ring of "not seen" around the window; the crop of it holds the tumour and its neighbours.
+    seen = np.pad(covered, 1)[tuple(slice(s.start, s.stop + 2) for s in box)]
+    inner = np.pad(mask, 1)[tuple(slice(s.start, s.stop + 2) for s in box)]
+    for axis in range(3):
+        for step in (-1, 1):
+            if (inner & ~np.roll(seen, step, axis)).any():
+                return True
+    return False

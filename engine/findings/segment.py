@@ -1,0 +1,204 @@
+"""Raw outputs on the model's grid become masks on the reference sequence's own grid.
+
+Only the model's window is resampled, never the whole image: logits are interpolated, then thresholded, so
+that a mask follows the source's in-plane resolution. Outside the window nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npc_edge.engine.errors import BackendError, BundleError
+from npc_edge.engine.findings.masks import Box, bounding_box, connected, crop_geometry
+from npc_edge.engine.findings.sides import axis_sum, find_midline, sided_labels, split_sides, tumour_code
+from npc_edge.engine.geometry import Geometry
+from npc_edge.engine.model.manifest import Manifest, OutputSpec
+from npc_edge.engine.types import Predictions, Segmentation, Volume, Watch
+from npc_edge.kernels import cpu
+
+_NOTHING = -30.0  # logit of what lies outside the model's window: probability 1e-13
+
+T = TypeVar("T", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class TumourMask:
+    """mask (Z, Y, X) uint8 0/1 and what it measures."""
+
+    mask: NDArray[np.uint8]
+    volume_ml: float
+    centroid_lps_mm: tuple[float, float, float] | None
+    components: int
+
+
+def find_output(
+    predictions: Predictions, manifest: Manifest, kind: str
+) -> tuple[OutputSpec, NDArray[np.float32]] | None:
+    """The first output of a kind, named `output` or `network.output`; None when the bundle has none.
+
+    Raises BackendError when it holds a value that is not finite: such a run has no meaning.
+    """
+    for network in manifest.networks:
+        for output in network.outputs:
+            if output.kind != kind:
+                continue
+            for name in (output.name, f"{network.name}.{output.name}"):
+                if name in predictions.outputs:
+                    array = predictions.outputs[name]
+                    if not np.isfinite(array).all():
+                        raise BackendError(
+                            f"the network's output {name} holds values that are not finite",
+                            "try another precision or backend",
+                        )
+                    return output, array
+    return None
+
+
+def segment(predictions: Predictions, reference: Volume, manifest: Manifest, watch: Watch) -> Segmentation:
+    """Masks of tumour and anatomy on the reference's source grid, from raw outputs on the model's grid.
+
+    Tumour: sigmoid of the interpolated logit, at `manifest.tumour.threshold`, small components dropped.
+    Structures: the winner of the interpolated anatomy logits, as the anatomy is under the tumour; paired
+    labels carry their side (see `sides`). A one-softmax bundle has no anatomy under its tumour.
+    Raises BundleError when the bundle has no output a mask can be made of.
+    """
+    geometry = reference.geometry
+    box = _window(predictions.geometry, geometry)
+    crop = crop_geometry(geometry, box)
+    covered = _covered(predictions.geometry, crop)
+    tumour_logit, anatomy_logits = _logits(predictions, manifest)
+    watch.check()
+    logit = cpu.resample(
+        np.ascontiguousarray(tumour_logit),
+        predictions.geometry.affine,
+        crop.affine,
+        crop.shape,
+        anti_alias=False,
+        interpolation="linear",
+        fill=_NOTHING,
+    )
+    probability = np.where(covered, _sigmoid(logit), np.float32(0)).astype(np.float32)
+    watch.check()
+    structures = np.zeros(crop.shape, dtype=np.uint8)
+    if anatomy_logits is not None:
+        structures = cpu.labels_on_grid(
+            np.ascontiguousarray(anatomy_logits), predictions.geometry.affine, crop.affine, crop.shape
+        )
+        structures = np.where(covered, structures, 0).astype(np.uint8)
+        structures = _only_declared(structures, manifest)
+        plane = find_midline(structures, crop, manifest.labels)
+        structures = split_sides(structures, crop, manifest.labels, plane)
+    watch.check()
+    found = tumour_mask(probability, crop, manifest.tumour.threshold, manifest.tumour.min_component_ml)
+    return Segmentation(
+        tumour=_paste(found.mask, box, geometry.shape, np.uint8),
+        tumour_probability=_paste(probability, box, geometry.shape, np.float32),
+        structures=_paste(structures, box, geometry.shape, np.uint8),
+        covered=_paste(covered, box, geometry.shape, np.bool_),
+        geometry=geometry,
+        labels={label.code: label.name for label in sided_labels(manifest)},
+        volume_ml=found.volume_ml,
+        centroid_lps_mm=found.centroid_lps_mm,
+        components=found.components,
+    )
+
+
+def cleared(segmentation: Segmentation) -> Segmentation:
+    """The same without a tumour: what a study that is not suspicious gets. The anatomy stays, and so does
+    the probability map, which is what the network said."""
+    return replace(
+        segmentation,
+        tumour=np.zeros_like(segmentation.tumour),
+        volume_ml=0.0,
+        centroid_lps_mm=None,
+        components=0,
+    )
+
+
+def tumour_mask(
+    probability: NDArray[np.float32], geometry: Geometry, threshold: float, min_component_ml: float
+) -> TumourMask:
+    """probability (Z, Y, X) → the mask at a threshold, its components (26-connected) of at least
+    min_component_ml, their volume in ml and centroid in LPS mm (None without a tumour)."""
+    above = probability >= threshold
+    mask = np.zeros(probability.shape, dtype=np.uint8)
+    box = bounding_box(above)
+    if box is None:
+        return TumourMask(mask, 0.0, None, 0)
+    parts, sizes = connected(above[box])
+    keep = sizes * geometry.voxel_mm3 / 1000 >= min_component_ml
+    keep[0] = False
+    mask[box] = keep[parts]
+    count = int(mask.sum())
+    if count == 0:
+        return TumourMask(mask, 0.0, None, 0)
+    index = np.argwhere(mask).mean(axis=0)[::-1]
+    x, y, z = geometry.to_world(index[None])[0].tolist()
+    return TumourMask(mask, count * geometry.voxel_mm3 / 1000, (x, y, z), int(keep.sum()))
+
+
+def _window(model: Geometry, reference: Geometry) -> Box:
+    """The part of the reference grid that the model's window can reach."""
+    index = reference.to_index(model.corners())[:, ::-1]
+    low = np.clip(np.floor(index.min(axis=0)), 0, np.array(reference.shape) - 1).astype(int).tolist()
+    high = np.clip(np.ceil(index.max(axis=0)) + 1, 1, np.array(reference.shape)).astype(int).tolist()
+    z, y, x = (slice(a, max(a + 1, b)) for a, b in zip(low, high, strict=True))
+    return z, y, x
+
+
+def _covered(model: Geometry, crop: Geometry) -> NDArray[np.bool_]:
+    """(Z, Y, X) bool: voxel centres of the crop inside the model's grid."""
+    to_model = np.linalg.inv(model.affine) @ crop.affine
+    inside = np.ones(crop.shape, dtype=np.bool_)
+    for row, length in zip(to_model[:3], reversed(model.shape), strict=True):
+        index = axis_sum(row, crop.shape)
+        inside &= (index >= -0.5) & (index <= length - 0.5)
+    return inside
+
+
+def _logits(
+    predictions: Predictions, manifest: Manifest
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Tumour logit (Z, Y, X), and anatomy logits (K, Z, Y, X) where the bundle predicts an anatomy."""
+    tumour = find_output(predictions, manifest, "tumour")
+    anatomy = find_output(predictions, manifest, "anatomy")
+    whole = find_output(predictions, manifest, "segmentation")
+    if tumour is not None:
+        logits = anatomy or whole
+        return tumour[1][0, 0], None if logits is None else logits[1][0]
+    if whole is None:
+        raise BundleError("the bundle has neither a tumour output nor a segmentation output")
+    array = whole[1][0]
+    code = tumour_code(manifest) or 1
+    if array.shape[0] <= code:
+        raise BundleError(f"the segmentation output has {array.shape[0]} channels, no tumour among them")
+    rest = np.delete(array, code, axis=0)
+    peak = rest.max(axis=0)
+    # log p / (1 - p) of the tumour channel: the softmax as one logit, which interpolates like any other.
+    margin = array[code] - (peak + np.log(np.exp(rest - peak).sum(axis=0)))
+    return margin.astype(np.float32), array if array.shape[0] > 2 else None
+
+
+def _only_declared(structures: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.uint8]:
+    """Codes that are no declared structure (the tumour channel of a one-softmax bundle too) become 0."""
+    keep = np.zeros(256, dtype=np.uint8)
+    tumour = tumour_code(manifest)
+    for label in manifest.labels:
+        if label.code != tumour:
+            keep[label.code] = label.code
+    return np.asarray(keep[structures])
+
+
+def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 / (1 + exp(-logit)); tanh does not overflow."""
+    return np.asarray(0.5 * np.tanh(0.5 * logit) + 0.5, dtype=np.float32)
+
+
+def _paste(crop: NDArray[T], box: Box, shape: tuple[int, int, int], dtype: type[T]) -> NDArray[T]:
+    out = np.zeros(shape, dtype=dtype)
+    out[box] = crop
+    return out
