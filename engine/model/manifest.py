@@ -14,10 +14,10 @@ Role = Literal["T1", "T1C", "T2", "T2FS", "ADC"]
 Precision = Literal["fp32", "fp16", "int8-u8s8", "int8-s8s8"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)*$")]
-Positive3 = tuple[
-    Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
+RelativePath = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)*$")
 ]
+Positive3 = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Shape3 = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
@@ -33,15 +33,17 @@ class SequenceSpec(Strict):
 
 
 class Normalisation(Strict):
-    """Per-sequence intensity normalisation over the resampled grid the network sees.
+    """Per-sequence intensity normalisation over the resampled grid the network sees, where it holds data.
 
-    percentile: clip to [lower, upper] percentiles of the voxels above `foreground` times the mean, then
-    scale so that they become 0 and 1. zscore: subtract the mean, divide by the standard deviation.
+    percentile: clip to the [lower, upper] percentiles of the foreground (voxels above `foreground` times the
+    mean of the positive ones), then scale these two to 0 and 1. zscore: subtract the mean, divide by the
+    standard deviation. Voxels outside the volume become 0. Exactly `kernels.intensity.normalise`.
     """
 
     method: Literal["percentile", "zscore"]
-    lower: float = 0.5
-    upper: float = 99.5
+    lower: float = Field(default=0.5, ge=0, le=100)
+    upper: float = Field(default=99.5, ge=0, le=100)
+    foreground: float = Field(default=0.1, ge=0, lt=1)
 
 
 class OutputSpec(Strict):
@@ -77,8 +79,10 @@ class Artefact(Strict):
 class NetworkSpec(Strict):
     """One network. Networks run in the order listed; region is `whole` or `around:<network>.<output>`.
 
-    spacing (z, y, x) mm and window (Z, Y, X) voxels: the grid. A `whole` network's grid covers the volume's
-    bounding box centred; one window only. inputs: sequence names in channel order.
+    spacing (z, y, x) mm and window (Z, Y, X) voxels: the grid, axial LPS, resampled linearly after smoothing,
+    or with B-splines without. `whole`: centred on the reference volume, as large as it needs, in windows that
+    overlap. `around`: one window centred on the point an earlier network found. inputs: sequence names in
+    channel order.
     """
 
     name: Name
