@@ -1,0 +1,58 @@
+"""The truth of a phantom, from how it was built. Independent of the engine's rules: nothing of it is imported.
+
+A criterion counts as invaded from 2 mm in plane over at least 5 mm along z; a tumour is grown so that what is
+meant is deeper (3 mm and 1.5 slices) and what is not meant of a higher category stays free. The editions
+differ in one criterion here: the inferior orbital fissure is named by Version 9 alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from npc_edge.bench.phantom.anatomy import Anatomy, side_mask
+from npc_edge.bench.phantom.structures import PAIRED, Structure
+from npc_edge.bench.phantom.tumour import BEYOND, CATEGORY, STAGES, Tumour, beyond_lateral, penetration
+
+_DEPTH_MM, _TALL_MM = 2.0, 5.0
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What the tumour did to one structure on one side. overlap_mm3: partial volume counted as fraction."""
+
+    structure: str
+    side: str
+    category: str
+    overlap_mm3: float
+    depth_mm: float
+    invaded: bool
+
+
+def criteria(anatomy: Anatomy, tumour: Tumour | None) -> list[Criterion]:
+    """Every criterion and side, touched or not."""
+    found = []
+    for name, category in CATEGORY.items():
+        where = beyond_lateral(anatomy) if name == BEYOND else anatomy.structure == Structure[name.upper()]
+        paired = name == BEYOND or Structure[name.upper()] in PAIRED
+        for side in ("left", "right") if paired else ("midline",):
+            part = where if side == "midline" else where & side_mask(anatomy, side)
+            overlap = depth = tall = 0.0
+            if tumour is not None:
+                overlap = float(tumour.fraction[part].sum(dtype=np.float64)) * anatomy.grid.voxel_mm3
+            if tumour is not None and overlap > 0:
+                depth, tall = penetration(part & (tumour.fraction >= 0.5), anatomy.grid)
+            invaded = depth >= _DEPTH_MM and tall >= _TALL_MM
+            found.append(Criterion(name, side, category, round(overlap, 1), round(depth, 2), invaded))
+    return found
+
+
+def categories(anatomy: Anatomy, tumour: Tumour | None) -> tuple[str | None, str | None]:
+    """T category under AJCC 8 and Version 9; None for a healthy head, which has none."""
+    if tumour is None:
+        return None, None
+    invaded = {c.structure for c in criteria(anatomy, tumour) if c.invaded}
+    ninth = max((STAGES.index(CATEGORY[name]) for name in invaded), default=0)
+    eighth = max((STAGES.index(CATEGORY[n]) for n in invaded - {"inferior_orbital_fissure"}), default=0)
+    return STAGES[eighth], STAGES[ninth]
