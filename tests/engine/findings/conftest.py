@@ -130,10 +130,11 @@ def manifest(leave_out: tuple[str, ...] = (), **changes: Any) -> Manifest:
 
 def mm_mask(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) -> NDArray[np.bool_]:
     """Voxels of GRID whose centres lie in a box given in mm."""
-    z, y, x = np.meshgrid(*(np.arange(n) for n in GRID.shape), indexing="ij")
-    points = GRID.to_world(np.stack([x, y, z], axis=-1).reshape(-1, 3)).reshape(*GRID.shape, 3)
-    low, high = np.array([x0, y0, z0]), np.array([x1, y1, z1])
-    return np.asarray(((points >= low) & (points < high)).all(axis=-1))
+    lines = []
+    for axis, (low, high) in enumerate(((x0, x1), (y0, y1), (z0, z1))):
+        centres = GRID.origin[axis] + GRID.spacing[axis] * np.arange(GRID.shape[2 - axis])
+        lines.append((centres >= low) & (centres < high))
+    return lines[2][:, None, None] & lines[1][:, None] & lines[0]
 
 
 @dataclass
