@@ -11,7 +11,7 @@ from pathlib import Path
 
 from npc_edge.engine.clock import Clock
 from npc_edge.engine.errors import OutputError
-from npc_edge.engine.output import folder, nifti
+from npc_edge.engine.output import folder, nifti, report
 from npc_edge.engine.output.result import Outcome, ResultDocument, document
 from npc_edge.engine.types import Watch
 
@@ -52,10 +52,11 @@ def _produce(product: Product, stage: Path) -> None:
 
 
 def _products(outcome: Outcome, replaced: Path) -> list[Product]:
-    """Everything but the report and result.json, in the order in which it is written."""
+    """Everything but result.json, in the order in which it is written."""
+    page = Product("report.html", partial(report.write, outcome), partial(report.check, outcome))
     if outcome.outcome == "no-result":
-        return []
-    made = _nifti_products(outcome)
+        return [page]
+    made = [page, *_nifti_products(outcome)]
     if outcome.writes_dicom:
         made += _dicom_products(outcome, replaced / "sr.dcm")
     return made

@@ -1,0 +1,145 @@
+"""Which slices the report shows: the tumour's extent, and one picture for every piece of evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npc_edge.engine.output import wording
+from npc_edge.engine.output.figures import Frame, Outline, Painter
+from npc_edge.engine.output.markup import Markup, tag
+from npc_edge.engine.output.outcome import Outcome
+from npc_edge.engine.types import StructureEvidence
+
+_EXTENT_MM = 150.0
+_DETAIL_MM = 100.0
+_EXTENT_SLICES = 5
+_EVIDENCE_LIMIT = 12
+
+
+class Images:
+    """The figures of one run. Sequences: the reference first, then one other (T2 where the bundle has it)."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.masks = outcome.segmentation
+        self.painter = Painter(outcome.reference_volume.geometry)
+        others = [name for name in outcome.volumes if name != outcome.reference]
+        others.sort(key=lambda name: not name.lower().startswith("t2"))
+        self.sequences = [str(outcome.reference), *others[:1]]
+
+    def extent(self) -> list[Markup]:
+        """The largest slice wide, then top, bottom and evenly between; without a tumour, where was looked."""
+        slices = extent_slices(self.masks.tumour)
+        if not slices:
+            return self._looked_at()
+        areas = self.masks.tumour.sum(axis=(1, 2))
+        top = slices[-1] if self._ascends() else slices[0]
+        bottom = slices[0] if self._ascends() else slices[-1]
+        largest = max(slices, key=lambda z: int(areas[z]))
+        made = [self._figure(largest, self._centre(), _EXTENT_MM, [], "largest cross-section", wide=True)]
+        for z in slices:
+            if z != largest:
+                words = {top: "upper end", bottom: "lower end"}.get(z, "between")
+                made.append(self._figure(z, self._centre(), _EXTENT_MM, [], words))
+        return made
+
+    def evidence(self) -> list[Markup]:
+        """One figure per piece of evidence, the structure outlined beside the tumour."""
+        staging = self.outcome.concluded.staging
+        items = staging.evidence if staging is not None else ()
+        return [self._evidence_figure(number, item) for number, item in enumerate(items[:_EVIDENCE_LIMIT], 1)]
+
+    def _evidence_figure(self, number: int, item: StructureEvidence) -> Markup:
+        z = min(max(item.source_slice, 0), self.masks.tumour.shape[0] - 1)
+        structure = self.structure_mask(item)[z]
+        both = structure & (self.masks.tumour[z] > 0)
+        centre = _middle(both) or _middle(self.masks.tumour[z] > 0) or _middle(structure) or self._centre()
+        name = wording.structure(item.structure, item.side)
+        words = f"{name}, {item.status} ({item.category})" if item.category else f"{name}, {item.status}"
+        outlines = [Outline(structure, "structure")]
+        return self._figure(z, centre, _DETAIL_MM, outlines, words, anchor=f"evidence-{number}")
+
+    def structure_mask(self, item: StructureEvidence) -> NDArray[np.bool_]:
+        """(Z, Y, X) bool: the labels that stand for a piece of evidence's structure."""
+        wanted = [
+            label.code
+            for label in self.outcome.manifest.labels
+            if label.structure == item.structure and label.side in (item.side, "paired", "midline")
+        ]
+        return np.isin(self.masks.structures, wanted)
+
+    def _looked_at(self) -> list[Markup]:
+        """Slices through the nasopharynx, or the middle of the window where no label says where it is."""
+        codes = [label.code for label in self.outcome.manifest.labels if label.structure == "nasopharynx"]
+        place = np.isin(self.masks.structures, codes)
+        if not place.any():
+            place = self.masks.covered
+        levels = np.flatnonzero(place.any(axis=(1, 2)))
+        if not len(levels):
+            return []
+        chosen = sorted({int(levels[int(q * (len(levels) - 1))]) for q in (0.25, 0.5, 0.75)})
+        centre = _middle(place[chosen[len(chosen) // 2]]) or self._centre()
+        return [
+            self._figure(z, centre, _EXTENT_MM, [], "level of the nasopharynx", wide=i == 0)
+            for i, z in enumerate(chosen)
+        ]
+
+    def _figure(
+        self,
+        z: int,
+        centre: tuple[float, float],
+        size_mm: float,
+        outlines: list[Outline],
+        words: str,
+        wide: bool = False,
+        anchor: str | None = None,
+    ) -> Markup:
+        frame = Frame.around(self.painter.grid, z, centre, size_mm)
+        drawn = [*outlines, Outline(self.masks.tumour[z] > 0, "tumour")]
+        label = self._label(z)
+        panels = [
+            self.painter.panel(volume, frame, drawn, name.upper(), f"{name.upper()}, {label}: {words}")
+            for name, volume in ((name, self.outcome.volumes[name]) for name in self.sequences)
+        ]
+        pair = tag("div", panels, class_="pair" if len(panels) > 1 else "pair single")
+        caption = tag("figcaption", tag("b", label), " · ", words)
+        return tag("figure", pair, caption, id=anchor, class_="wide" if wide else None)
+
+    def _label(self, z: int) -> str:
+        piece = self.outcome.source_slice(z)
+        number = self.outcome.series_number(self.outcome.reference_volume)
+        return wording.image_label(number, None if piece is None else piece.instance_number, z)
+
+    def _centre(self) -> tuple[float, float]:
+        """(y, x) that all extent pictures share, to be compared: the tumour's, or the slice's middle."""
+        found = _middle(np.asarray(self.masks.tumour.max(axis=0) > 0))
+        return found or (self.masks.tumour.shape[1] / 2, self.masks.tumour.shape[2] / 2)
+
+    def _ascends(self) -> bool:
+        """True when a higher slice index lies further towards the head (or, off axial, further along)."""
+        return bool(self.painter.grid.normal[int(np.argmax(np.abs(self.painter.grid.normal)))] > 0)
+
+
+def extent_slices(tumour: NDArray[np.uint8]) -> list[int]:
+    """Slice indices: first, last, largest, and evenly between, five at most."""
+    areas = tumour.sum(axis=(1, 2))
+    levels = np.flatnonzero(areas)
+    if not len(levels):
+        return []
+    spread = np.linspace(0, len(levels) - 1, min(_EXTENT_SLICES, len(levels)))
+    chosen = {int(levels[round(at)]) for at in spread.tolist()}
+    largest = int(np.argmax(areas))
+    if largest not in chosen:
+        inner = chosen - {int(levels[0]), int(levels[-1])}
+        chosen -= {min(inner, key=lambda z: abs(z - largest))} if inner else set()
+        chosen.add(largest)
+    return sorted(chosen)
+
+
+def _middle(mask: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """(y, x) of the bounding box's middle; None for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return float(rows[0] + rows[-1]) / 2, float(columns[0] + columns[-1]) / 2
