@@ -1,0 +1,56 @@
+"""The machine a number was measured on, in words that identify no one."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from npc_edge.engine.machine import available_cores
+from npc_edge.engine.model.runners import instruction_set
+from npc_edge.engine.version import VERSION
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, memory, system and the versions that decide speed and numbers."""
+    return {
+        "processor": _processor(),
+        "cores": available_cores(),
+        "instruction_set": instruction_set(),
+        "memory_gb": _memory_gb(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": {
+            "npc-edge": VERSION,
+            **{name: version(name) for name in ("onnxruntime", "numpy", "SimpleITK", "pydicom")},
+        },
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _memory_gb() -> float | None:
+    listing = Path("/proc/meminfo")
+    if not listing.exists():
+        return None
+    return round(int(listing.read_text(encoding="utf-8").split()[1]) / 1e6, 1)
+
+
+def _commit() -> str | None:
+    """The commit of the working folder, where it is a git checkout."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return asked.stdout.strip()

@@ -1,0 +1,26 @@
+"""Tools from outside Python: a named skip where one is missing on a laptop, a failure in CI."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+
+def tool(name: str) -> str:
+    """The tool's path; skips the test without it, or fails where CI is set."""
+    found = shutil.which(name)
+    return found if found else missing(f"the tool {name} is not installed")
+
+
+def material(path: str) -> Path:
+    """A file of a Debian package; skips the test without it, or fails where CI is set."""
+    return Path(path) if Path(path).exists() else missing(f"{path} is not installed")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip by name; in CI, where everything must be there, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}; .ci/run installs it")
+    pytest.skip(what)
