@@ -54,7 +54,7 @@ def warm(study: Path, scratch: Path, runs: int) -> list[Row]:
         for number in range(runs + 1):
             begun = time.perf_counter()
             result = session.run(study, scratch / f"warm-{number}")
-            timings = result.document.runtime.timings_ms.model_dump()
+            timings = dict(result.document.runtime.timings_ms)
             rows.append({"seconds": time.perf_counter() - begun, "timings_ms": timings})
     return rows[1:]
 
