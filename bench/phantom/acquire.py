@@ -242,6 +242,9 @@ def texture(geometry: Geometry, rng: np.random.Generator, amount: float, grain_m
     counts = np.ceil((np.array(geometry.shape) * spacing) / grain_mm).astype(int) + 2
     grains = rng.standard_normal(counts, dtype=np.float32) * np.float32(1.5 * amount) + np.float32(1.0)
     coarse = Geometry.from_parts(
-        (int(counts[0]), int(counts[1]), int(counts[2])), (grain_mm,) * 3, geometry.origin, geometry.direction
+        (int(counts[0]), int(counts[1]), int(counts[2])),
+        (grain_mm,) * 3,
+        geometry.origin.tolist(),
+        geometry.direction,
     )
     return resample(to_sitk(grains, coarse), geometry, sitk.sitkLinear)
