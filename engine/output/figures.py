@@ -157,7 +157,7 @@ def _furniture(frame: Frame, width: float, height: float, title: str) -> list[Ma
             class_="mark end",
             font_size=_mm(size),
         ),
-        tag("text", title, x=_mm(size * 0.5), y=_mm(size * 1.2), class_="mark", font_size=_mm(size)),
+        tag("text", title, x=_mm(size * 0.5), y=_mm(size * 1.35), class_="mark", font_size=_mm(size)),
         tag("path", d=f"M{_mm(end - _SCALE_MM)} {_mm(base)}H{_mm(end)}", class_="scale"),
         tag(
             "text",

@@ -42,6 +42,12 @@ def _attribute(name: str, value: str | float | bool | None) -> str:
     return f" {plain}" if value is True else f' {plain}="{html.escape(str(value))}"'
 
 
+def pairs(rows: Iterable[tuple[str, Child]], caption: str) -> Markup:
+    """A table of two columns whose first names the second."""
+    body = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in rows]
+    return tag("table", tag("caption", caption), tag("tbody", body))
+
+
 def table(head: Iterable[str], rows: Iterable[Iterable[Child]], caption: str) -> Markup:
     """A table with a caption for those who cannot see it, and column headers."""
     header = tag("tr", [tag("th", name, scope="col") for name in head])

@@ -52,7 +52,7 @@ class Images:
 
     def _evidence_figure(self, number: int, item: StructureEvidence) -> Markup:
         z = min(max(item.source_slice, 0), self.masks.tumour.shape[0] - 1)
-        structure = self.structure_mask(item)[z]
+        structure = self.structure_on(item, z)
         both = structure & (self.masks.tumour[z] > 0)
         centre = _middle(both) or _middle(self.masks.tumour[z] > 0) or _middle(structure) or self._centre()
         name = wording.structure(item.structure, item.side)
@@ -60,14 +60,24 @@ class Images:
         outlines = [Outline(structure, "structure")]
         return self._figure(z, centre, _DETAIL_MM, outlines, words, anchor=f"evidence-{number}")
 
-    def structure_mask(self, item: StructureEvidence) -> NDArray[np.bool_]:
-        """(Z, Y, X) bool: the labels that stand for a piece of evidence's structure."""
-        wanted = [
-            label.code
-            for label in self.outcome.manifest.labels
-            if label.structure == item.structure and label.side in (item.side, "paired", "midline")
-        ]
-        return np.isin(self.masks.structures, wanted)
+    def structure_on(self, item: StructureEvidence, z: int) -> NDArray[np.bool_]:
+        """(Y, X) bool: where slice z shows the structure, on the side concerned."""
+        labels = [label for label in self.outcome.manifest.labels if label.structure == item.structure]
+        wanted = [label.code for label in labels if label.side in (item.side, "paired", "midline")]
+        shown = np.asarray(np.isin(self.masks.structures[z], wanted))
+        paired = any(label.side == "paired" for label in labels)
+        if paired and item.side in ("left", "right"):
+            shown &= self._left_of_middle(z) == (item.side == "left")
+        return shown
+
+    def _left_of_middle(self, z: int) -> NDArray[np.bool_]:
+        """(Y, X) bool: pixels on the patient's left of the anatomy's middle; good enough for a picture."""
+        grid = self.painter.grid
+        places = np.argwhere(self.masks.structures)[::97, ::-1]
+        middle = grid.to_world(places)[:, 0].mean() if len(places) else grid.centre[0]
+        y, x = np.indices(grid.shape[1:])
+        index = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, z)])
+        return np.asarray((grid.to_world(index)[:, 0] > middle).reshape(x.shape))
 
     def _looked_at(self) -> list[Markup]:
         """Slices through the nasopharynx, or the middle of the window where no label says where it is."""

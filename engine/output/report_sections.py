@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npc_edge.engine.output import wording
-from npc_edge.engine.output.markup import Child, Markup, table, tag
+from npc_edge.engine.output.markup import Child, Markup, pairs, table, tag
 from npc_edge.engine.output.outcome import Outcome
 from npc_edge.engine.output.reason_texts import explain
 from npc_edge.engine.output.report_charts import distribution, gauge
@@ -172,7 +172,7 @@ def series(doc: ResultDocument) -> Markup | None:
     parts: list[Child] = []
     if used:
         head = ("Series", "Used as", "Contrast", "Fat suppression", "Plane", "Why")
-        parts.append(table(head, [_series_row(s, s.role or "") for s in used], "Series used"))
+        parts.append(table(head, [_series_row(s, s.role or "") for s in used], "Series chosen"))
     if left:
         head = ("Series", "Taken for", "Contrast", "Fat suppression", "Plane", "Why it was left out")
         parts.append(tag("h3", "Left out"))
@@ -208,17 +208,17 @@ def run(outcome: Outcome, doc: ResultDocument) -> Markup:
     runtime = doc.runtime
     device = f"{runtime.backend or 'not opened'} {runtime.backend_version or ''}"
     machine = f"{runtime.device or ''} {runtime.precision or ''} {runtime.isa or ''}"
-    rows: list[list[Child]] = [
-        ["Bundle", [runtime.bundle, tag("div", f"SHA-256 {runtime.bundle_sha256}", class_="mono soft")]],
-        ["Evidence of the bundle", f"{runtime.evidence}: {_EVIDENCE_WORDS[runtime.evidence]}"],
-        ["Intended use", outcome.manifest.intended_use],
-        ["Engine", f"npc-edge {runtime.version}, {device.strip()}, {machine.strip()}"],
-        ["Fallback", runtime.fallback or "none"],
-        ["Time before the output was written", _timings(doc)],
-        ["Peak memory", f"{runtime.peak_rss_mb:.0f} MB"],
-        ["Fingerprint", tag("span", runtime.fingerprint, class_="mono")],
+    rows: list[tuple[str, Child]] = [
+        ("Bundle", [runtime.bundle, tag("div", f"SHA-256 {runtime.bundle_sha256}", class_="mono soft")]),
+        ("Evidence of the bundle", _EVIDENCE_WORDS[runtime.evidence]),
+        ("Intended use", outcome.manifest.intended_use),
+        ("Engine", f"npc-edge {runtime.version}, {device.strip()}, {machine.strip()}"),
+        ("Fallback", runtime.fallback or "none"),
+        ("Time before the output was written", _timings(doc)),
+        ("Peak memory", f"{runtime.peak_rss_mb:.0f} MB"),
+        ("Fingerprint", tag("span", runtime.fingerprint, class_="mono")),
     ]
-    return section("This run", table(("", ""), rows, "Bundle, engine and timings"))
+    return section("This run", pairs(rows, "Bundle, engine and timings"))
 
 
 def _timings(doc: ResultDocument) -> str:
