@@ -113,6 +113,7 @@ class Study:
     quality_control_subject: bool  # (0010,0200) is YES on every object
     patient_age_years: float | None
     skipped: Mapping[str, int] = field(default_factory=dict)  # why → how many files
+    problems: tuple[tuple[str, str], ...] = ()  # (reason code, message): why no result may be made of it
 
 
 @dataclass(frozen=True)
