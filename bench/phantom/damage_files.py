@@ -62,14 +62,7 @@ def big_endian(study: Path, rng: Rng) -> None:
                 pass
             data.PixelData = np.frombuffer(data.PixelData, dtype="<u2").astype(">u2").tobytes()
             data.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
-            dcmwrite(
-                path,
-                data,
-                implicit_vr=False,
-                little_endian=False,
-                force_encoding=True,
-                enforce_file_format=True,
-            )
+            dcmwrite(path, data, implicit_vr=False, little_endian=False, force_encoding=True)
 
 
 def implicit_vr(study: Path, rng: Rng) -> None:

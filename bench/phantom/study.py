@@ -64,9 +64,7 @@ def _write(spec: PhantomSpec, folder: Path) -> None:
     t1 = protocol.plan("T1")
     assert t1.geometry is not None
     anatomy = build_anatomy(spec.seed, WHOLE_HEAD, healthy=spec.stage == "none")
-    tumour = None
-    if spec.stage != "none":
-        tumour = grow_tumour(anatomy, spec.stage, spec.seed, t1.geometry.spacing[2])
+    tumour = _tumour(spec, anatomy, t1.geometry.spacing[2])
     grid = anatomy.grid
     placed = Geometry.from_parts(grid.shape, grid.spacing, grid.origin)
     head = Head(
@@ -79,6 +77,15 @@ def _write(spec: PhantomSpec, folder: Path) -> None:
         writer = write_enhanced_series if spec.enhanced else write_series
         writer(folder / "study", identity, protocol, acquired)
     _write_truth(spec, folder / "truth", (protocol, head), anatomy, tumour)
+
+
+def _tumour(spec: PhantomSpec, anatomy: Anatomy, slice_mm: float) -> Tumour | None:
+    if spec.stage == "none":
+        return None
+    try:
+        return grow_tumour(anatomy, spec.stage, spec.seed, slice_mm)
+    except ValueError as error:
+        raise UsageError(f"no {spec.stage} tumour fits the head of seed {spec.seed}: {error}") from error
 
 
 def _write_truth(
