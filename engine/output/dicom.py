@@ -49,6 +49,14 @@ _TYPE_2 = (
 )  # fmt: skip
 
 
+@contextmanager
+def odd_character_sets_allowed() -> Iterator[None]:
+    """The source's character set is copied, known to pydicom or not; our own text is ASCII."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def study_of(outcome: Outcome) -> Study:
     """The study of an outcome that writes DICOM; ValueError when it has none."""
     if outcome.study is None:
@@ -117,7 +125,7 @@ def _ascii_value(source: Dataset, tag: int) -> str:
 
 
 def _parse(module: bytes) -> Dataset:
-    with _odd_character_sets_allowed():
+    with odd_character_sets_allowed():
         return read_dataset(BytesIO(module), is_implicit_VR=False, is_little_endian=True)
 
 
@@ -191,6 +199,7 @@ def empty_patient(study_uid: str) -> Dataset:
     return dataset
 
 
+@odd_character_sets_allowed()
 def adopt_patient(dataset: Dataset, study: Study) -> None:
     """Put the source's patient and study elements in, byte for byte, and nothing in their place."""
     for keyword in ("SpecificCharacterSet", "TimezoneOffsetFromUTC"):
@@ -241,22 +250,14 @@ def save(dataset: Dataset, path: Path, version: str) -> None:
     file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     for tag in sorted(dataset.keys()):
         file[tag] = dataset.get_item(tag)
-    with _odd_character_sets_allowed():
+    with odd_character_sets_allowed():
         file.save_as(path, implicit_vr=False, little_endian=True, enforce_file_format=True)
 
 
 def load(path: Path) -> Dataset:
     """Read one of our own files back; values stay raw until they are asked for."""
-    with _odd_character_sets_allowed():
+    with odd_character_sets_allowed():
         return dcmread(path)
-
-
-@contextmanager
-def _odd_character_sets_allowed() -> Iterator[None]:
-    """The source's character set is copied, known to pydicom or not; our own text is ASCII."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def fix_moment(dataset: Dataset, study: Study) -> None:

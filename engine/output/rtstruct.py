@@ -158,6 +158,7 @@ def _observation(outcome: Outcome) -> Dataset:
     return observation
 
 
+@dicom.odd_character_sets_allowed()
 def check(outcome: Outcome, path: Path) -> None:
     """Read rtstruct.dcm back: filling its contours on the source grid must give the tumour mask again."""
     dataset = dicom.load(path)

@@ -164,6 +164,7 @@ def property_of(outcome: Outcome, segment: Segment) -> tuple[str, Code, tuple[in
     return name, Code(name.upper()[:16], dicom.PRIVATE_SCHEME, name.replace("_", " ")[:64]), colour
 
 
+@dicom.odd_character_sets_allowed()
 def check(outcome: Outcome, path: Path) -> None:
     """Read seg.dcm back frame by frame; OutputError unless voxels, places and patient are what was meant."""
     dataset = dicom.load(path)

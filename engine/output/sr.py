@@ -51,6 +51,7 @@ def write(outcome: Outcome, path: Path, previous: Path | None) -> None:
     dicom.save(build(outcome, predecessor(outcome, previous)), path, outcome.facts.version)
 
 
+@dicom.odd_character_sets_allowed()
 def predecessor(outcome: Outcome, previous: Path | None) -> Dataset | None:
     """The SR this run supersedes: of the same study, and not this very run's own.
 
@@ -237,6 +238,7 @@ def _segmentation_header(outcome: Outcome) -> Sequence[Dataset]:
     return [header]
 
 
+@dicom.odd_character_sets_allowed()
 def check(outcome: Outcome, path: Path) -> None:
     """Read sr.dcm back; OutputError unless it carries the patient, the flags and every finding."""
     dataset = dicom.load(path)

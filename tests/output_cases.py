@@ -228,13 +228,13 @@ def patient_module(charset: bytes | None = b"ISO_IR 100", name: bytes = b"Phanto
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, dataset)
     body = bytes(buffer.getvalue())
-    named = _element(0x0010, 0x0010, b"PN", name)
+    named = element(0x0010, 0x0010, b"PN", name)
     cut = body.index(b"\x10\x00\x20\x00LO")
-    charset_bytes = b"" if charset is None else _element(0x0008, 0x0005, b"CS", charset)
+    charset_bytes = b"" if charset is None else element(0x0008, 0x0005, b"CS", charset)
     return charset_bytes + body[:cut] + named + body[cut:]
 
 
-def _element(group: int, element: int, vr: bytes, value: bytes) -> bytes:
+def element(group: int, element: int, vr: bytes, value: bytes) -> bytes:
     value += b" " * (len(value) % 2)
     head_bytes = group.to_bytes(2, "little") + element.to_bytes(2, "little") + vr
     return head_bytes + len(value).to_bytes(2, "little") + value
