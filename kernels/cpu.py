@@ -149,11 +149,10 @@ class _Cells:
             cell += floor
         labels = np.where(within, self.winner[cell], np.uint8(0))
         wanted = np.flatnonzero(self.mixed[cell] & within)
-        flat = labels.reshape(-1)
-        cell, fractions = cell.reshape(-1), [f.reshape(-1) for f in fractions]
+        flat, cells, points = labels.reshape(-1), cell.reshape(-1), [f.reshape(-1) for f in fractions]
         for start in range(0, wanted.size, _CHUNK):
             some = wanted[start : start + _CHUNK]
-            flat[some] = self._interpolate(cell[some], [f[some] for f in fractions])
+            flat[some] = self._interpolate(cells[some], [p[some] for p in points])
         return labels
 
     def _interpolate(self, cell: NDArray[np.int32], fractions: list[NDArray[np.float32]]) -> NDArray[np.intp]:
@@ -166,7 +165,7 @@ class _Cells:
             for far in (0, nx):
                 lines.append(self._blend(cell + (step + far), x))
             planes.append(_mix(lines[0], lines[1], y))
-        return np.argmax(_mix(planes[0], planes[1], z), axis=1)
+        return np.asarray(np.argmax(_mix(planes[0], planes[1], z), axis=1))
 
     def _blend(self, cell: NDArray[np.int32], x: NDArray[np.float32]) -> NDArray[np.float32]:
         return _mix(self.rows.take(cell, axis=0), self.rows.take(cell + 1, axis=0), x)
@@ -254,12 +253,12 @@ def _axis_matrix(positions: Floats, length: int, sigma: float, interpolation: In
         np.add.at(sampling, (rows, np.minimum(floor + 1, length - 1)), clamped - floor)
     else:
         padded = length + 2 * SPLINE_PAD
-        basis = np.zeros((len(positions), padded))
+        basis: Floats = np.zeros((len(positions), padded))
         place = np.clip(positions, -0.5, length - 0.5) + SPLINE_PAD
         floor = np.floor(place).astype(int)
         for step in (-1, 0, 1, 2):
             basis[rows, floor + step] += cubic_weight(place - floor - step)
-        spline = np.linalg.solve(spline_system(padded).T, basis.T).T  # basis @ inverse(system)
+        spline = np.asarray(np.linalg.solve(spline_system(padded).T, basis.T), dtype=np.float64).T
         sampling = spline[:, SPLINE_PAD:-SPLINE_PAD].copy()
         sampling[:, 0] += spline[:, :SPLINE_PAD].sum(axis=1)
         sampling[:, -1] += spline[:, -SPLINE_PAD:].sum(axis=1)
@@ -304,9 +303,9 @@ def _tilted(
         if sigma > 0:
             values = _apply(_smoothing_matrix(values.shape[axis], sigma).astype(np.float32), values, axis)
     image = sitk.GetImageFromArray(np.pad(values, pad, mode="edge"))
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(mapping[:3, :3].ravel().tolist())
-    transform.SetTranslation((mapping[:3, 3] - start[::-1]).tolist())
+    transform = sitk.AffineTransform(3)  # type: ignore[no-untyped-call]
+    transform.SetMatrix(mapping[:3, :3].ravel().tolist())  # type: ignore[no-untyped-call]
+    transform.SetTranslation((mapping[:3, 3] - start[::-1]).tolist())  # type: ignore[no-untyped-call]
     kind = sitk.sitkLinear if interpolation == "linear" else sitk.sitkBSpline
     size = [int(n) for n in reversed(shape)]
     moved = sitk.Resample(

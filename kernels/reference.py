@@ -130,12 +130,12 @@ def _linear(source: Floats, index: list[Floats]) -> Floats:
 
 def _cubic(source: Floats, index: list[Floats]) -> Floats:
     """Cubic B-spline through the voxels, sampled at fractional (z, y, x) indices."""
-    coefficients = np.pad(source, SPLINE_PAD, mode="edge")
+    coefficients: Floats = np.pad(source, SPLINE_PAD, mode="edge")
     for axis in range(3):
         system = spline_system(coefficients.shape[axis])
-        solved = np.linalg.solve(system, np.moveaxis(coefficients, axis, 0).reshape(len(system), -1))
-        moved = np.moveaxis(coefficients, axis, 0).shape
-        coefficients = np.moveaxis(solved.reshape(moved), 0, axis)
+        front = np.moveaxis(coefficients, axis, 0)
+        solved = np.linalg.solve(system, front.reshape(len(system), -1)).reshape(front.shape)
+        coefficients = np.asarray(np.moveaxis(solved, 0, axis), dtype=np.float64)
     padded = [np.clip(i, -0.5, n - 0.5) + SPLINE_PAD for i, n in zip(index, source.shape, strict=True)]
     base = [np.floor(position).astype(int) for position in padded]
     result = np.zeros(index[0].shape)

@@ -1,0 +1,114 @@
+"""ONNX Runtime on a CPU: the portable reference. The only importer of onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from npc_edge.engine.errors import BackendError, BundleError
+from npc_edge.engine.model.runner import Arrays
+from npc_edge.engine.model.runners import instruction_set
+from npc_edge.engine.types import RunnerInfo
+
+_FATAL_ONLY = 4  # what matters is raised; ONNX Runtime's own log would break "one line on standard error"
+
+
+class OnnxRuntimeRunner:
+    """One ONNX file on the CPU, deterministic: a fixed number of threads, nodes one after the other.
+
+    root: the bundle's folder, to name the artefact by. Raises BundleError when the file is no network that
+    ONNX Runtime can run.
+    """
+
+    def __init__(self, path: Path, *, threads: int, precision: str, root: Path | None = None) -> None:
+        self._path = path
+        self._threads = threads
+        self._precision = precision
+        self._name = path.name if root is None else path.relative_to(root).as_posix()
+        self._session: Any = None
+        self._faults: tuple[type[Exception], ...] = ()
+        self._version = ""
+
+    def __enter__(self) -> Self:
+        import onnxruntime as ort
+
+        ort.disable_telemetry_events()
+        self._version = ort.__version__
+        self._faults = _faults()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.use_deterministic_compute = True
+        options.log_severity_level = _FATAL_ONLY
+        # The arena keeps every byte it ever took; one network at a time does not need that.
+        options.enable_cpu_mem_arena = False
+        try:
+            self._session = ort.InferenceSession(
+                str(self._path), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except self._faults as error:
+            raise BundleError(f"ONNX Runtime cannot load {self._name}: {_first_line(error)}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session = None
+
+    def infer(self, inputs: Arrays) -> Arrays:
+        """Named inputs → all named outputs, float32. BundleError when names or shapes are not the network's,
+        BackendError when the run itself fails (memory, mostly)."""
+        if self._session is None:
+            raise BackendError(f"the runner of {self._name} is not open")
+        named = {node.name: node.shape for node in self._session.get_inputs()}
+        if set(named) != set(inputs):
+            raise BundleError(f"{self._name} wants inputs {sorted(named)}, not {sorted(inputs)}")
+        for name, shape in named.items():
+            _check_shape(self._name, name, shape, inputs[name].shape)
+        outputs = [node.name for node in self._session.get_outputs()]
+        feed = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in inputs.items()}
+        try:
+            values = self._session.run(outputs, feed)
+        except self._faults as error:
+            raise BackendError(f"ONNX Runtime failed on {self._name}: {_first_line(error)}") from error
+        return {
+            name: np.asarray(value, dtype=np.float32) for name, value in zip(outputs, values, strict=True)
+        }
+
+    def describe(self) -> RunnerInfo:
+        """backend, device, precision of the artefact, its name, the runtime's version, instruction set."""
+        return RunnerInfo(
+            backend="onnxruntime",
+            device="cpu",
+            precision=self._precision,
+            artefact=self._name,
+            version=self._version,
+            isa=instruction_set(),
+            threads=self._threads,
+        )
+
+
+def _check_shape(artefact: str, name: str, wanted: list[int | str | None], given: tuple[int, ...]) -> None:
+    """A named or unknown dimension takes any size."""
+    fits = len(wanted) == len(given) and all(
+        not isinstance(a, int) or a == b for a, b in zip(wanted, given, strict=True)
+    )
+    if not fits:
+        raise BundleError(f"{artefact} wants {name} of shape {wanted}, the manifest makes it {list(given)}")
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """Everything ONNX Runtime raises: each of its own classes, which share no base, and pybind11's."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception)]
+    return (*own, RuntimeError, ValueError, MemoryError)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

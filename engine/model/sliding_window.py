@@ -1,0 +1,119 @@
+"""A network over a grid larger than its window: overlapping windows, blended with a Gaussian."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npc_edge.engine.errors import BundleError
+from npc_edge.engine.model.manifest import NetworkSpec
+from npc_edge.engine.model.runner import IMAGE, Arrays, Runner
+from npc_edge.engine.types import ModelInput, Predictions, Watch
+
+OnWindow = Callable[[int, int], None]
+"""Called after each window with how many are done and how many there are."""
+
+Box = tuple[slice, slice, slice]
+
+
+def infer(
+    runner: Runner,
+    model_input: ModelInput,
+    network: NetworkSpec,
+    watch: Watch,
+    on_window: OnWindow | None = None,
+) -> Predictions:
+    """Run the network over its input, raw outputs on the input's grid; the watch is asked before each window.
+
+    Maps (1, K, Z, Y, X) of several windows are averaged with a Gaussian centred on each window; of scores
+    (1, K) the largest counts. Raises BundleError when an output is missing or has another shape.
+    """
+    boxes = list(windows(model_input.geometry.shape, network))
+    if len(boxes) == 1:
+        watch.check()
+        outputs = run_window(runner, model_input, boxes[0], network)
+    else:
+        outputs = _blend(runner, model_input, network, watch, on_window)
+    if on_window is not None and len(boxes) == 1:
+        on_window(1, 1)
+    return Predictions(outputs, model_input.geometry)
+
+
+def windows(shape: tuple[int, int, int], network: NetworkSpec) -> Iterator[Box]:
+    """The windows (z, y, x) that cover a grid, evenly spread, overlapping by at least the network's overlap.
+
+    BundleError when the grid is smaller than the window."""
+    starts = [_starts(n, w, network.overlap) for n, w in zip(shape, network.window, strict=True)]
+    for corner in itertools.product(*starts):
+        z, y, x = (slice(s, s + w) for s, w in zip(corner, network.window, strict=True))
+        yield z, y, x
+
+
+def run_window(runner: Runner, model_input: ModelInput, box: Box, network: NetworkSpec) -> Arrays:
+    """Outputs of one window, each of the shape its kind asks for."""
+    image = np.ascontiguousarray(model_input.array[(slice(None), slice(None), *box)])
+    given = runner.infer({IMAGE: image})
+    outputs: Arrays = {}
+    for output in network.outputs:
+        if output.name not in given:
+            raise BundleError(f"network {network.name} gave no output {output.name}")
+        array = given[output.name]
+        wanted = 2 if output.kind == "detection" else 5
+        right = array.ndim == wanted and array.shape[0] == 1 and array.shape[2:] in ((), network.window)
+        if not right or (output.kind in ("tumour", "heatmap", "detection") and array.shape[1] != 1):
+            raise BundleError(f"output {output.name} of network {network.name} has shape {array.shape}")
+        outputs[output.name] = array
+    return outputs
+
+
+def _blend(
+    runner: Runner,
+    model_input: ModelInput,
+    network: NetworkSpec,
+    watch: Watch,
+    on_window: OnWindow | None,
+) -> Arrays:
+    shape = model_input.geometry.shape
+    boxes = list(windows(shape, network))
+    weight = gaussian_weight(network.window)
+    total = np.zeros(shape, dtype=np.float32)
+    outputs: Arrays = {}
+    for done, box in enumerate(boxes, start=1):
+        watch.check()
+        for name, array in run_window(runner, model_input, box, network).items():
+            if array.ndim == 2:
+                outputs[name] = np.maximum(outputs[name], array) if name in outputs else array
+                continue
+            if name not in outputs:
+                outputs[name] = np.zeros((1, array.shape[1], *shape), dtype=np.float32)
+            outputs[name][(slice(None), slice(None), *box)] += array * weight
+        total[box] += weight
+        if on_window is not None:
+            on_window(done, len(boxes))
+    for array in outputs.values():
+        if array.ndim == 5:
+            array /= total
+    return outputs
+
+
+def gaussian_weight(window: tuple[int, int, int]) -> NDArray[np.float32]:
+    """(Z, Y, X) float32: 1 in the middle, sigma an eighth of the window, never below a thousandth."""
+    weight = np.ones((1, 1, 1))
+    for axis, length in enumerate(window):
+        distance = (np.arange(length) - (length - 1) / 2) / (length / 8)
+        shape = [1, 1, 1]
+        shape[axis] = length
+        weight = weight * np.exp(-0.5 * distance**2).reshape(shape)
+    return np.maximum(weight, 1e-3).astype(np.float32)
+
+
+def _starts(length: int, window: int, overlap: float) -> list[int]:
+    if length < window:
+        raise BundleError(f"a grid of {length} voxels is smaller than the window of {window}")
+    step = max(1.0, window * (1 - overlap))
+    count = math.ceil((length - window) / step) + 1
+    return [round(s) for s in np.linspace(0, length - window, count)]

@@ -1,0 +1,99 @@
+"""The state directory: what this machine keeps between runs. Mode 0700.
+
+salt: 32 random bytes behind the study keys. keys/*.pub: the public keys whose bundles are trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from npc_edge.engine.errors import OutputError
+from npc_edge.engine.model.bundle import public_key
+
+_SALT_BYTES = 32
+_HINT = "name a folder you can write to with --state"
+
+
+def default_path() -> Path:
+    """The user's state directory, from the home folder alone; on Windows where %LOCALAPPDATA% usually is."""
+    home = Path.home()
+    if sys.platform == "win32":
+        return home / "AppData" / "Local" / "npc-edge"
+    return home / ".local" / "state" / "npc-edge"
+
+
+@dataclass(frozen=True)
+class State:
+    """An open state directory."""
+
+    root: Path
+    salt: bytes
+
+    @staticmethod
+    def open(path: Path | None = None) -> State:
+        """Open the directory, None for the user's, and make what is missing. OutputError when that fails."""
+        try:
+            root = default_path() if path is None else path
+            root.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                root.mkdir(mode=0o700)
+            if sys.platform != "win32" and root.stat().st_mode & 0o077:
+                root.chmod(0o700)
+            return State(root.absolute(), _salt(root))
+        except RuntimeError as error:  # Path.home() without a home
+            raise OutputError("there is no home folder for the state directory", _HINT) from error
+        except OSError as error:
+            raise OutputError(f"the state directory cannot be used: {error.strerror}", _HINT) from error
+
+    def keys(self) -> tuple[bytes, ...]:
+        """The trusted public keys, 32 raw bytes each. BundleError when a .pub is no Ed25519 key."""
+        return tuple(public_key(path) for path in sorted((self.root / "keys").glob("*.pub")))
+
+    def key_for(self, uid: str) -> str:
+        """The study key of a UID: the first 32 hex digits of HMAC-SHA256(salt, UID). A pseudonym."""
+        return hmac.new(self.salt, uid.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _salt(root: Path) -> bytes:
+    """Read the salt, made once: two processes that start together end up with the same one."""
+    path = root / "salt"
+    if not path.exists():
+        _create(path, secrets.token_bytes(_SALT_BYTES))
+    salt = path.read_bytes()
+    if len(salt) != _SALT_BYTES:
+        raise OutputError(
+            f"the salt in {root} is damaged", "restore it, or delete it and accept new study keys"
+        )
+    return salt
+
+
+def _create(path: Path, data: bytes) -> None:
+    """Publish a file whole, unless it is there already: a hidden file first, then a link that never
+    replaces (Windows: a rename, which does not replace there either)."""
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            if sys.platform == "win32":
+                hidden.rename(path)
+            else:
+                path.hardlink_to(hidden)
+    finally:
+        hidden.unlink(missing_ok=True)
+    if sys.platform != "win32":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
