@@ -23,18 +23,21 @@ def inspect(
     from npc_edge.engine.types import Selection
 
     wanted = (SequenceSpec(name="t1", roles=("T1",)), SequenceSpec(name="t2", roles=("T2", "T2FS")))
-    with Reader() as reader:
-        found = reader.read(study)
     refusal: Refusal | None = None
+    found: Study | None = None
+    selection = Selection({}, ())
     try:
+        with Reader() as reader:
+            found = reader.read(study)
+        selection = Selection({}, judge(found))
         selection = select(found, wanted, "t1")
     except Refusal as error:
-        refusal, selection = error, Selection({}, judge(found))
-    reasons = [] if refusal is None else [{"code": refusal.code, "message": refusal.one_line()}]
+        refusal = error
     if as_json:
+        reasons = [] if refusal is None else [{"code": refusal.code, "message": refusal.one_line()}]
         typer.echo(_as_json(found, selection, reasons))
-    else:
-        _print_table(found, selection, reasons)
+    elif found is not None:
+        _print_table(found, selection)
     if refusal is not None:
         raise refusal
     return 0
@@ -64,45 +67,36 @@ def _rows(study: Study, selection: Selection) -> list[dict[str, Any]]:
     return rows
 
 
-def _as_json(study: Study, selection: Selection, reasons: list[dict[str, str]]) -> str:
+def _as_json(study: Study | None, selection: Selection, reasons: list[dict[str, str]]) -> str:
     import json
 
-    document = {"series": _rows(study, selection), "skipped": dict(study.skipped), "reasons": reasons}
+    series = [] if study is None else _rows(study, selection)
+    skipped = {} if study is None else dict(study.skipped)
+    document = {"series": series, "skipped": skipped, "reasons": reasons}
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def _print_table(study: Study, selection: Selection, reasons: list[dict[str, str]]) -> None:
+def _print_table(study: Study, selection: Selection) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title="Series", title_justify="left", header_style="bold")
-    for column in (
-        "Se",
-        "images",
-        "taken for",
-        "contrast",
-        "fat suppr.",
-        "plane",
-        "sure",
-        "verdict",
-        "evidence",
-    ):
+    table = Table(header_style="bold", expand=False)
+    for column in ("Se", "images", "taken for", "verdict and evidence"):
         table.add_column(column, overflow="fold")
     for row in _rows(study, selection):
         role = f"{row['role']} ({row['kind']})" if row["role"] not in (None, row["kind"]) else row["kind"]
-        notes = row["evidence"] + [f"! {w}" for w in row["warnings"]]
+        states = [f"{row['plane']}, confidence {row['confidence']:.2f}"]
+        if row["role"] is not None or row["contrast"] != "unknown":
+            states += [f"contrast: {row['contrast']}", f"fat suppression: {row['fat_suppression']}"]
+        notes = [row["why"], *(f"· {e}" for e in row["evidence"]), *(f"! {w}" for w in row["warnings"])]
         table.add_row(
             "?" if row["series_number"] is None else str(row["series_number"]),
             str(row["images"]),
-            escape(role),
-            row["contrast"],
-            row["fat_suppression"],
-            row["plane"],
-            f"{row['confidence']:.2f}",
-            escape(row["why"]),
+            escape("\n".join([role, *states])),
             escape("\n".join(notes)),
             style="bold green" if row["chosen"] else None,
+            end_section=True,
         )
     console = Console()
     console.print(table)
@@ -110,7 +104,3 @@ def _print_table(study: Study, selection: Selection, reasons: list[dict[str, str
         console.print(f"left aside: {count} × {escape(why)}", highlight=False)
     for code, message in study.problems:
         console.print(f"{code}: {escape(message)}", style="bold red", highlight=False)
-    for reason in reasons:
-        console.print(
-            f"no result: {reason['code']}: {escape(reason['message'])}", style="red", highlight=False
-        )

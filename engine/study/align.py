@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from numpy.typing import NDArray
 
 from npc_edge.engine.errors import Refusal
@@ -20,6 +21,7 @@ from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.types import QualityCheck, Volume
 
 Floats = NDArray[np.float64]
+_itk: Any = SimpleITK  # its functions carry no types
 
 COARSE_MM = 4.0
 MIN_OVERLAP = 0.5
@@ -31,9 +33,10 @@ SAMPLED = 0.2  # of the coarse voxels
 
 @dataclass(frozen=True, eq=False)
 class Offset:
-    """How a volume lies against the reference: `matrix` (4, 4) takes its world points (LPS mm) to where they belong.
+    """How a volume lies against the reference.
 
-    mm: how far the reference's middle moves. before, after: mutual information, larger is better.
+    matrix: (4, 4), takes the volume's world points (LPS mm) to where they belong. mm: how far the
+    reference's middle moves. before, after: mutual information, larger is better.
     """
 
     matrix: Floats
@@ -82,7 +85,7 @@ def _aligned(name: str, fixed: Volume, moving: Volume) -> tuple[Volume, QualityC
 
 
 def overlap(fixed: Geometry, moving: Geometry) -> float:
-    """Fraction 0..1 of the fixed grid's voxels (on a coarse lattice) whose centres lie within the moving grid."""
+    """Fraction 0..1 of the fixed grid (on a coarse lattice of points) that lies within the moving grid."""
     z, y, x = fixed.shape
     axes = [np.linspace(0, n - 1, 12) for n in (x, y, z)]
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -95,7 +98,7 @@ def measure(fixed: Volume, moving: Volume) -> Offset:
     """Register `moving` to `fixed` rigidly."""
     coarse_fixed, coarse_moving = _coarse(fixed), _coarse(moving)
     centre = fixed.geometry.centre.tolist()
-    transform = sitk.Euler3DTransform()
+    transform = _itk.Euler3DTransform()
     transform.SetCenter(centre)
     # A simplex search: the metric's gradient across thick slices is too poor for gradient descent.
     method = _mutual_information()
@@ -108,7 +111,7 @@ def measure(fixed: Volume, moving: Volume) -> Offset:
     method.SetSmoothingSigmasPerLevel([COARSE_MM, 0.0])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetInitialTransform(transform, inPlace=True)
-    before = -_metric(coarse_fixed, coarse_moving, sitk.Euler3DTransform())
+    before = -_metric(coarse_fixed, coarse_moving, _itk.Euler3DTransform())
     try:
         method.Execute(coarse_fixed, coarse_moving)
     except RuntimeError as error:
@@ -118,18 +121,20 @@ def measure(fixed: Volume, moving: Volume) -> Offset:
     forward = _matrix(transform)
     shift = forward[:3, :3] @ fixed.geometry.centre + forward[:3, 3] - fixed.geometry.centre
     angle = np.degrees(np.arccos(np.clip((np.trace(forward[:3, :3]) - 1) / 2, -1, 1)))
-    return Offset(np.linalg.inv(forward), float(np.linalg.norm(shift)), float(angle), before, after)
+    return Offset(
+        np.asarray(np.linalg.inv(forward)), float(np.linalg.norm(shift)), float(angle), before, after
+    )
 
 
-def _mutual_information() -> sitk.ImageRegistrationMethod:
-    method = sitk.ImageRegistrationMethod()
+def _mutual_information() -> Any:
+    method = _itk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(32)
-    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInterpolator(_itk.sitkLinear)
     return method
 
 
-def _metric(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
+def _metric(fixed: Any, moving: Any, transform: Any) -> float:
     method = _mutual_information()
     method.SetInitialTransform(transform)
     try:
@@ -138,7 +143,7 @@ def _metric(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) ->
         raise Refusal("GEOMETRY_MISMATCH", "the sequences cannot be brought together") from error
 
 
-def _matrix(transform: sitk.Euler3DTransform) -> Floats:
+def _matrix(transform: Any) -> Floats:
     rotation = np.array(transform.GetMatrix()).reshape(3, 3)
     centre = np.array(transform.GetCenter())
     matrix = np.eye(4)
@@ -147,7 +152,7 @@ def _matrix(transform: sitk.Euler3DTransform) -> Floats:
     return matrix
 
 
-def _coarse(volume: Volume) -> sitk.Image:
+def _coarse(volume: Volume) -> Any:
     """Block means of about COARSE_MM, clipped at the 99.5th percentile, as a float image."""
     spacing = volume.geometry.spacing
     factors = [max(1, round(COARSE_MM / s)) for s in spacing]
@@ -155,7 +160,7 @@ def _coarse(volume: Volume) -> sitk.Image:
     fx, fy, fz = (min(f, n) for f, n in zip(factors, voxels.shape[::-1], strict=True))
     z, y, x = (n // f for n, f in zip(voxels.shape, (fz, fy, fx), strict=True))
     blocks = voxels[: z * fz, : y * fy, : x * fx].reshape(z, fz, y, fy, x, fx).mean(axis=(1, 3, 5))
-    image = sitk.GetImageFromArray(np.minimum(blocks, np.percentile(blocks, 99.5)))
+    image = _itk.GetImageFromArray(np.minimum(blocks, np.percentile(blocks, 99.5)))
     factor = np.array([fx, fy, fz])
     image.SetSpacing((np.array(spacing) * factor).tolist())
     image.SetOrigin(geometry.to_world(((factor - 1) / 2)[None])[0].tolist())

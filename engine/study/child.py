@@ -34,12 +34,12 @@ class _Worker:
         self._patients: dict[bytes, int] = {}
 
     def answer(self, request: dict[str, Any]) -> None:
-        """Do what is asked and send `{"done": …}`, or `{"error": [code, why]}`: whatever happens, one of them."""
+        """Do what is asked and send `{"done": …}` or `{"error": [code, why]}`, whatever happens."""
         try:
             limits.allow_cpu(float(request["cpu_s"]))
             done = getattr(self, "_" + request["op"])(request)
             self._send({"done": done})
-        except BaseException as error:  # the child must survive anything a file makes it raise
+        except Exception as error:  # noqa: BLE001  the child must survive anything a file makes it raise
             self._send({"error": explain(error)})
 
     def _send(self, message: Answer) -> None:

@@ -20,7 +20,8 @@ _PRE = re.compile(
     r"|\b(non|no|without|w o|wo) ?(contrast|gd|gad\w*|con|ce)\b"
 )
 _POST = re.compile(
-    r"\+ ?(c|gd|gad\w*|cm|km|ce|contrast)\b|\bc ?\+|\b(gd|gad|gado\w*|t1 ?ce|t1c|ce ?t1\w*|ce|km|contrast|enhanced?)\b"
+    r"\+ ?(c|gd|gad\w*|cm|km|ce|contrast)\b|\bc ?\+"
+    r"|\b(gd|gad|gado\w*|t1 ?ce|t1c|ce ?t1\w*|ce|km|contrast|enhanced?)\b"
     r"|\bpost(?! ?(op|rt|crt|radio|chemo|treat|surg))(gd|contrast|c)?\b|增强|强化|注药"
 )
 _NO_AGENT = re.compile(r"(none|no|n|nil|0|na|n ?a|not applicable|without|-*)?", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What the reading child asks of a header, and the plain record it makes of it: nothing else leaves the child.
+"""What the reading child asks of a header, and the plain record it makes of it: nothing else leaves it.
 
 A record is JSON: numbers, short strings, lists. `records.py` turns it into the frozen values of `types.py`.
 """
@@ -33,37 +33,35 @@ MR_CLASSES = frozenset(
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 MAX_TEXT = 1024
 MAX_FRAMES = 20_000
+MAX_SIDE = 16_384
 
 SHARED, PER_FRAME = 0x52009229, 0x52009230
 AGENTS, ADMINISTRATION = 0x00180012, 0x00189340
 
 # Elements of the macros of PS3.3 C.7.6.16.2 and C.8.13.5; no two macros share a tag.
-_FRAME_VALUES: dict[int, None] = dict.fromkeys(
-    (
-        (0x00200032, 0x00200037, 0x00280030, 0x00180050, 0x00281052, 0x00281053, 0x00180080, 0x00181314)
-        + (0x00180091, 0x00189082, 0x00189079, 0x00189009, 0x00189025, 0x00189026, 0x00189087, 0x00189074)
-        + (0x00209056, 0x00209128, 0x00089007, 0x00089209, 0x00189342)
-    )
+# fmt: off
+_FRAME_TAGS = (
+    0x00200032, 0x00200037, 0x00280030, 0x00180050, 0x00281052, 0x00281053, 0x00180080, 0x00181314,
+    0x00180091, 0x00189082, 0x00189079, 0x00189009, 0x00189025, 0x00189026, 0x00189087, 0x00189074,
+    0x00209056, 0x00209128, 0x00089007, 0x00089209, 0x00189342,
 )
-_MACROS: dict[int, Spec | None] = dict.fromkeys(
-    (
-        (0x00209113, 0x00209116, 0x00289110, 0x00289145, 0x00189112, 0x00189114, 0x00189115, 0x00189117)
-        + (0x00209111, 0x00189226, 0x00189341)
-    ),
-    _FRAME_VALUES,
+_MACRO_TAGS = (
+    0x00209113, 0x00209116, 0x00289110, 0x00289145, 0x00189112, 0x00189114, 0x00189115, 0x00189117,
+    0x00209111, 0x00189226, 0x00189341,
 )
+_PLAIN_TAGS = (
+    0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00080070, 0x0008103E, 0x00080032, 0x0008002A,
+    0x00180010, 0x00180015, 0x00180020, 0x00180021, 0x00180022, 0x00180023, 0x00180024, 0x00180081,
+    0x00180082, 0x00180087, 0x00181030, 0x00181042, 0x00189005, 0x00189008, 0x00189018, 0x0020000E,
+    0x00200011, 0x00200012, 0x00200013, 0x00200052, 0x00200100, 0x00280002, 0x00280008, 0x00280010,
+    0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103,
+    # b-values and mosaics in vendors' private elements: GE, Siemens, United Imaging, Philips
+    0x00431039, 0x0019100C, 0x0019100A, 0x00651009, 0x00651050, 0x20011003,
+)
+# fmt: on
+_MACROS: dict[int, Spec | None] = dict.fromkeys(_MACRO_TAGS, dict.fromkeys(_FRAME_TAGS))
 SPEC: dict[int, Spec | None] = {
-    **dict.fromkeys(PATIENT_TAGS),
-    **_FRAME_VALUES,
-    **dict.fromkeys(
-        (0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00080070, 0x0008103E, 0x00080032, 0x0008002A)
-        + (0x00180010, 0x00180015, 0x00180020, 0x00180021, 0x00180022, 0x00180023, 0x00180024, 0x00180081)
-        + (0x00180082, 0x00180087, 0x00181030, 0x00181042, 0x00189005, 0x00189008, 0x00189018, 0x0020000E)
-        + (0x00200011, 0x00200012, 0x00200013, 0x00200052, 0x00200100, 0x00280002, 0x00280008, 0x00280010)
-        + (0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280004)
-        # b-values and mosaics in vendors' private elements: GE, Siemens, United Imaging, Philips
-        + (0x00431039, 0x0019100C, 0x0019100A, 0x00651009, 0x00651050, 0x20011003)
-    ),
+    **dict.fromkeys((*PATIENT_TAGS, *_FRAME_TAGS, *_PLAIN_TAGS)),
     AGENTS: {0x00080104: None},
     ADMINISTRATION: {0x00181042: None},
     SHARED: _MACROS,
@@ -133,7 +131,7 @@ def _identity(header: Header, sop_class: str) -> Record:
 
 
 def _uid(raw: bytes | None) -> str:
-    """A UID, leniently: some anonymisers write longer ones, or letters; a path or 2 kB of digits is neither."""
+    """A UID, leniently: anonymisers write letters and longer ones; a path or 2 kB of digits is none."""
     value = text(raw)
     if len(value) > 128 or re.fullmatch(r"[0-9A-Za-z._-]*", value) is None or ".." in value:
         raise Hostile("an identifier in it is none")
@@ -151,6 +149,8 @@ def _pixels(header: Header) -> Record:
     frames = integer(header.elements.values.get(0x00280008)) or 1
     if header.pixel_offset is None or rows < 1 or columns < 1:
         raise Unreadable("it has no pixel data or is cut short before them")
+    if max(rows, columns) > MAX_SIDE:
+        raise Hostile("its matrix is larger than any scanner's")
     if not 1 <= frames <= MAX_FRAMES:
         raise Unreadable("its number of frames is impossible")
     allocated = _us(header, 0x00280100, 16)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 
 from npc_edge.engine.errors import Refusal, UsageError
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.study.limits import ReadLimits
 from npc_edge.engine.types import Volume
+
+_itk: Any = SimpleITK  # its functions carry no types
 
 
 def read_nifti(images: Mapping[str, Path], limits: ReadLimits | None = None) -> dict[str, Volume]:
@@ -25,7 +28,7 @@ def read_nifti(images: Mapping[str, Path], limits: ReadLimits | None = None) -> 
 def _volume(path: Path, limits: ReadLimits) -> Volume:
     if not path.is_file():
         raise UsageError(f"there is no {path}", "name=path of a NIfTI file")
-    reader = sitk.ImageFileReader()
+    reader = _itk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("NiftiImageIO")
     try:
@@ -37,10 +40,10 @@ def _volume(path: Path, limits: ReadLimits) -> Volume:
             raise Refusal("TOO_LARGE", f"a NIfTI file has {size[0]} x {size[1]} x {size[2]} voxels")
         if min(size) < 2:
             raise Refusal("TOO_FEW_SLICES", "a NIfTI file holds a single slice")
-        image = sitk.Cast(reader.Execute(), sitk.sitkFloat32)
+        image = _itk.Cast(reader.Execute(), _itk.sitkFloat32)
     except RuntimeError as error:
         raise Refusal("UNREADABLE", "a NIfTI file cannot be read") from error
-    voxels = sitk.GetArrayFromImage(image)
+    voxels = _itk.GetArrayFromImage(image)
     if not np.isfinite(voxels).all():
         raise Refusal("UNREADABLE", "a NIfTI file holds values that are not numbers")
     affine = np.eye(4)

@@ -22,13 +22,8 @@ UNDEFINED = 0xFFFFFFFF
 
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
-LONG_VRS = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-)
-SHORT_VRS = frozenset(
-    (b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN")
-    + (b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US")
-)
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -169,7 +164,7 @@ def file_meta(window: Window, position: int) -> tuple[dict[int, bytes], int]:
 
 
 def _encoding(window: Window, position: int, syntax: str) -> tuple[bool, bool]:
-    """(big endian, explicit VR) of the data set; a missing or a lying transfer syntax is settled by its bytes."""
+    """(big endian, explicit VR) of the data set; its bytes settle a missing or a lying transfer syntax."""
     if not window.need(position + 6):
         raise Unreadable("it ends before its data set")
     group, _, vr = struct.unpack_from("<HH2s", window.data, position)

@@ -81,7 +81,7 @@ class FrameReader:
 
     def _decoded(self, frame: int, target: memoryview) -> None:
         """Through pydicom's decoders: RLE, JPEG-LS, JPEG 2000."""
-        from pydicom.pixels import get_decoder
+        from pydicom.pixels.decoders.base import get_decoder
         from pydicom.uid import UID
 
         layout = self._layout
@@ -114,11 +114,12 @@ class FrameReader:
         if self._path is None or self._layout.frames != 1:
             raise Unreadable("JPEG can only be read from single-frame files outside a zip")
         import numpy as np
-        import SimpleITK as sitk
+        import SimpleITK
 
+        itk: Any = SimpleITK  # its functions carry no types
         layout = self._layout
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-        reader = sitk.ImageFileReader()
+        itk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+        reader = itk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(self._path)
         try:
@@ -129,7 +130,7 @@ class FrameReader:
         def tag(name: str, default: float) -> float:
             return float(image.GetMetaData(name)) if image.HasMetaDataKey(name) else default
 
-        real = sitk.GetArrayFromImage(image)[0].astype(np.float64)
+        real = itk.GetArrayFromImage(image)[0].astype(np.float64)
         stored = np.rint((real - tag("0028|1052", 0.0)) / (tag("0028|1053", 1.0) or 1.0))
         if stored.shape != (layout.rows, layout.columns):
             raise Unreadable("its compressed pixel data do not have the size its header says")

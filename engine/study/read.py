@@ -1,8 +1,9 @@
-"""A path → a Study: headers by the reading child, pixels from it on demand. This process opens no source file."""
+"""A path → a Study: headers by the reading child, pixels on demand. This process opens no source file."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -157,10 +158,8 @@ class Reader:
         files: list[tuple[str, int | None]] = []
         total = 0
         for path in paths:
-            try:
+            with contextlib.suppress(OSError):  # what cannot be looked at, the child will report
                 total += path.stat().st_size
-            except OSError:
-                pass  # the child will say so
             files.append((str(path), None))
             if len(files) > self._limits.max_files or total > self._limits.max_bytes:
                 raise Refusal(

@@ -1,4 +1,4 @@
-"""The child's records → the frozen values of `types.py`, checked on the way in, grouped into stackable series."""
+"""The child's records → the frozen values of `types.py`, grouped into series that can be one stack."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Image:
 
 def images_of(record: dict[str, Any], source: int) -> list[Image]:
     """The frames of one record, in the order of `headers._frame`."""
-    acquisition = Acquisition(
-        **{k: tuple(v) if k in _TUPLES else v for k, v in record["acquisition"].items()}
-    )
+    fields: dict[str, Any] = dict(record["acquisition"])
+    fields |= {k: tuple(fields[k]) for k in _TUPLES}
+    acquisition = Acquisition(**fields)
     shape = (record["pixels"]["rows"], record["pixels"]["columns"])
     head = tuple(record[k] for k in ("series", "class", "modality", "frame_of_reference", "syntax"))
     images = []
@@ -58,9 +58,7 @@ def images_of(record: dict[str, Any], source: int) -> list[Image]:
             echo_time_ms=echo,
         )
         words = tuple(image_type.split("\\")) if image_type else ()
-        images.append(
-            Image(frame, words, stack_id, acquisition_number, acquisition, head, record["number"])  # type: ignore[arg-type]
-        )
+        images.append(Image(frame, words, stack_id, acquisition_number, acquisition, head, record["number"]))
     return images
 
 
@@ -74,7 +72,7 @@ def series_of(images: Iterable[Image]) -> tuple[Series, ...]:
 
 
 def split(images: list[Image]) -> list[list[Image]]:
-    """Parts that differ in what is pictured are parted; parts that differ in place only where each is regular.
+    """Part what differs in what is pictured; what differs in place only where each part is regular.
 
     A part of one or two frames is no stack but a fault: then the series stays whole, and is refused by name.
     """
@@ -109,7 +107,7 @@ def _regular(images: list[Image]) -> bool:
 
 
 def clusters(values: Sequence[float | None], relative: float, absolute: float) -> list[Hashable]:
-    """A cluster number for each value: sorted values closer than both tolerances share one; None is its own."""
+    """A cluster number for each value: neighbours closer than the tolerance share one; None is its own."""
     known = sorted({v for v in values if v is not None})
     number: dict[float | None, int] = {None: -1}
     current = 0

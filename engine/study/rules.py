@@ -286,7 +286,8 @@ def dixon(f: Facts) -> str:
 
 _NOT_SUPPRESSED = r"\b(no|non|without|w o|wo) ?(fs|fat ?sat|fat ?sup\w*)\b|不压脂"
 _SUPPRESSED = (
-    r"\b(t[12]w?)?fs(t[12]w?)?\b|\b(\w*fat ?sat\w*|fat ?sup\w*|s?\w*spair|spir|aspir|chess|we|stir|tirm|dark ?fat)\b"
+    r"\b(t[12]w?)?fs(t[12]w?)?\b"
+    r"|\b(\w*fat ?sat\w*|fat ?sup\w*|\w*spair|a?spir|chess|we|stir|tirm|dark ?fat)\b"
     r"|压脂|脂肪抑制"
 )
 

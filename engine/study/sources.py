@@ -1,4 +1,4 @@
-"""Where the reading child gets its bytes: a plain file, or a member of a zip read in place, never unpacked."""
+"""Where the reading child gets its bytes: a plain file, or a zip's member read in place, never unpacked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from npc_edge.engine.study.parse import NotDicom, Unreadable, parse
@@ -36,7 +37,7 @@ class Sources:
             return
         archive = self._archive(path)
         info = files_in(archive)[member]
-        status = os.stat(path)
+        status = Path(path).stat()
         try:
             with archive.open(info) as stream:
                 yield stream, (info.file_size, status.st_mtime_ns, info.CRC)
@@ -54,7 +55,7 @@ class Sources:
         self._zip = self._zip_key = None
 
     def _archive(self, path: str) -> zipfile.ZipFile:
-        status = os.stat(path)
+        status = Path(path).stat()
         key = (path, status.st_size, status.st_mtime_ns)
         if self._zip is None or self._zip_key != key:
             self.close()
@@ -66,7 +67,7 @@ class Sources:
 
 
 def files_in(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The zip's members that are files, in the order of its directory. Their names are never used as paths."""
+    """The zip's members that are files, in the order of its directory; their names never become paths."""
     return [info for info in archive.infolist() if not info.is_dir()]
 
 

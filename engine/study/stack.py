@@ -12,6 +12,7 @@ from npc_edge.engine.errors import Refusal
 from npc_edge.engine.types import Frame, Series
 
 MIN_SLICES = 8
+MAX_SIDE = 4096
 # Positions are written with few digits, and scanners space slices to a few micrometres: 3 % of the spacing
 # tells a rounding from a missing slice with room to spare.
 SPACING_TOLERANCE = 0.03
@@ -72,6 +73,8 @@ def _common_plane(frames: Sequence[Frame]) -> tuple[tuple[Floats, Floats], tuple
         raise Refusal("UNREADABLE", "slices do not say their pixel spacing")
     if len({f.shape for f in frames}) > 1:
         raise Refusal("MIXED_MATRIX", "slices of different matrix sizes are mixed in the series")
+    if max(frames[0].shape) > MAX_SIDE:
+        raise Refusal("TOO_LARGE", f"slices have {frames[0].shape[0]} x {frames[0].shape[1]} pixels")
     pixels = np.array([f.pixel_spacing for f in frames])
     low, high = PIXEL_SPACING_MM
     if pixels.min() < low or pixels.max() > high:
