@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from npc_edge.engine.geometry import Geometry
+
+_itk: Any = sitk  # its functions carry no types
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -49,11 +52,11 @@ def read_head(path: Path = CH2) -> Contrasts:
     for needed in (path, brain_path):
         if not needed.is_file():
             raise FileNotFoundError(f"there is no {needed}; Debian's mricron-data has it")
-    image = sitk.ReadImage(str(path), sitk.sitkFloat32)
+    image = _itk.ReadImage(str(path), sitk.sitkFloat32)
     direction = np.array(image.GetDirection()).reshape(3, 3)
-    t1 = np.asarray(sitk.GetArrayFromImage(image))
+    t1 = np.asarray(_itk.GetArrayFromImage(image))
     geometry = Geometry.from_parts(t1.shape, image.GetSpacing(), image.GetOrigin(), direction)
-    brain = np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(brain_path)))) > 0
+    brain = np.asarray(_itk.GetArrayFromImage(_itk.ReadImage(str(brain_path)))) > 0
     return Contrasts(t1, simulate_t2(t1, brain), geometry, MUSCLE_T1, MUSCLE_T2)
 
 
@@ -64,21 +67,21 @@ def simulate_t2(t1: Image, brain: Mask) -> Image:
     t2 += soft * along_airway(t1) * (_MUCOSA_T2 - t2)
     t2 = np.where(brain, np.interp(t1, *_IN_BRAIN), t2)
     t2[_fluid(t1) & ~brain] = 0.95
-    return np.asarray(sitk.GetArrayFromImage(sitk.DiscreteGaussian(_image(t2.astype(np.float32)), 0.5)))
+    return np.asarray(_itk.GetArrayFromImage(_itk.DiscreteGaussian(_image(t2.astype(np.float32)), 0.5)))
 
 
 def along_airway(t1: Image) -> Image:
     """(Z, Y, X) float32: 1 along the air inside the face, falling to 0 deeper in the wall."""
-    dark = sitk.Cast(_image(t1) < _AIR, sitk.sitkUInt8)
+    dark = _itk.Cast(_image(t1) < _AIR, sitk.sitkUInt8)
     # the room outside touches the volume's border; thin dark sheets are cortical bone, gone by the opening
-    outside = sitk.ConnectedComponent(sitk.BinaryMorphologicalOpening(dark, [4, 4, 4]))
+    outside = _itk.ConnectedComponent(_itk.BinaryMorphologicalOpening(dark, [4, 4, 4]))
     corner = int(outside[0, 0, outside.GetSize()[2] - 1])
-    room = sitk.BinaryDilate(sitk.Cast(outside == corner, sitk.sitkUInt8), [6, 6, 6])
-    air = sitk.BinaryMorphologicalOpening(sitk.And(dark, sitk.Not(room)), [2, 2, 2])
+    room = _itk.BinaryDilate(_itk.Cast(outside == corner, sitk.sitkUInt8), [6, 6, 6])
+    air = _itk.BinaryMorphologicalOpening(_itk.And(dark, _itk.Not(room)), [2, 2, 2])
     face = np.zeros(t1.shape, np.uint8)
     face[_FACE] = 1
-    air = sitk.And(air, _image(face))
-    distance = np.asarray(sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(air, False, False, True)))
+    air = _itk.And(air, _image(face))
+    distance = np.asarray(_itk.GetArrayFromImage(_itk.SignedMaurerDistanceMap(air, False, False, True)))
     full, none = _MUCOSA_MM
     weight = np.clip((none - distance) / (none - full), 0, 1).astype(np.float32)
     weight[_NOSE] = 1.0  # the turbinates are mucosa to the core
@@ -87,11 +90,11 @@ def along_airway(t1: Image) -> Image:
 
 def _fluid(t1: Image) -> Mask:
     """Wide regions as dark as fluid: the eyes, the cisterns, the canal around the cord."""
-    candidate = sitk.And(_image(t1) > _FLUID[0], _image(t1) < _FLUID[1])
-    parts = sitk.ConnectedComponent(sitk.BinaryMorphologicalOpening(candidate, [3, 3, 3]))
-    wide = sitk.RelabelComponent(parts, minimumObjectSize=1500)
-    return np.asarray(sitk.GetArrayFromImage(wide)) > 0
+    candidate = _itk.And(_image(t1) > _FLUID[0], _image(t1) < _FLUID[1])
+    parts = _itk.ConnectedComponent(_itk.BinaryMorphologicalOpening(candidate, [3, 3, 3]))
+    wide = _itk.RelabelComponent(parts, minimumObjectSize=1500)
+    return np.asarray(_itk.GetArrayFromImage(wide)) > 0
 
 
-def _image(array: Image) -> sitk.Image:
-    return sitk.GetImageFromArray(array)
+def _image(array: NDArray[Any]) -> Any:
+    return _itk.GetImageFromArray(array)

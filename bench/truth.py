@@ -11,9 +11,12 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from npc_edge.bench.measures import dice
+from npc_edge.bench.phantom.acquire import resample
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.session import RunResult
 from npc_edge.engine.types import Segmentation, Staging, TCategory
+
+_itk: Any = sitk  # its functions carry no types
 
 
 def compare(result: RunResult, truth: Path) -> dict[str, Any]:
@@ -57,12 +60,8 @@ def _known(truth: Path) -> dict[str, Any]:
 def mask_on(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
     """(Z, Y, X) uint8: the label image on `geometry`, nearest neighbour, exact where the grids only differ in
     the order of their slices."""
-    grid = sitk.Image(geometry.shape[::-1], sitk.sitkUInt8)
-    grid.SetSpacing(geometry.spacing)
-    grid.SetOrigin(geometry.origin.tolist())
-    grid.SetDirection(geometry.direction.flatten().tolist())
-    image = sitk.ReadImage(str(path), sitk.sitkUInt8)
-    return sitk.GetArrayFromImage(sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor))
+    image = _itk.ReadImage(str(path), sitk.sitkUInt8)
+    return resample(image, geometry, sitk.sitkNearestNeighbor).astype(np.uint8)
 
 
 def _category(given: TCategory | None) -> str | None:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
+from npc_edge.bench.phantom.acquire import resample, to_sitk
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.study.assemble import assemble
 from npc_edge.engine.study.read import Reader
 from npc_edge.engine.types import Volume, Watch
+
+_itk: Any = sitk  # its functions carry no types
 
 _SHAPE = (40, 60, 60)  # voxels of 1 mm around the nasopharynx
 _REACH_MM = 22.0  # tissue beyond this distance from the middle is not the wall
@@ -61,31 +65,19 @@ def thickness_mm(t1: Volume, t2: Volume, middle: ArrayLike) -> float:
     the lower quartile of what is not air in the box, on T1, and of what looks like it on T1, on T2.
     """
     grid = Geometry.centred(middle, (1.0, 1.0, 1.0), _SHAPE)
-    first, second = (_on(volume, grid) for volume in (t1, t2))
+    first, second = (resample(to_sitk(v.voxels, v.geometry), grid, sitk.sitkLinear) for v in (t1, t2))
     muscle_t1 = float(np.percentile(first[first > 0.15 * np.percentile(first, 90)], 25))
     like_muscle = (first > 0.8 * muscle_t1) & (first < 1.3 * muscle_t1)
     muscle_t2 = float(np.percentile(second[like_muscle], 25))
     solid = (first > _AIR * muscle_t1) & (first < _FAT * muscle_t1)
     wall = solid & (second > _BRIGHTER * muscle_t2) & _near(grid)
-    image = sitk.GetImageFromArray(wall.astype(np.uint8))
-    inside = sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False)
+    image = _itk.GetImageFromArray(wall.astype(np.uint8))
+    inside = _itk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False)
     # distances run from centre to centre of the outermost wall voxels: a voxel more is the whole ball
-    return 2.0 * float(sitk.GetArrayViewFromImage(inside).max()) + 1.0 if wall.any() else 0.0
+    return 2.0 * float(_itk.GetArrayViewFromImage(inside).max()) + 1.0 if wall.any() else 0.0
 
 
 def _near(grid: Geometry) -> NDArray[np.bool_]:
     axes = [np.arange(n) - (n - 1) / 2 for n in grid.shape]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     return np.asarray(x**2 + y**2 + z**2 < _REACH_MM**2)
-
-
-def _on(volume: Volume, grid: Geometry) -> NDArray[np.float32]:
-    """(Z, Y, X) float32: the volume on `grid`, linear, 0 outside."""
-    image = sitk.GetImageFromArray(volume.voxels)
-    image.SetSpacing(volume.geometry.spacing)
-    image.SetOrigin(volume.geometry.origin.tolist())
-    image.SetDirection(volume.geometry.direction.ravel().tolist())
-    target = sitk.Image(grid.shape[::-1], sitk.sitkFloat32)
-    target.SetSpacing(grid.spacing)
-    target.SetOrigin(grid.origin.tolist())
-    return np.asarray(sitk.GetArrayFromImage(sitk.Resample(image, target, sitk.Transform(), sitk.sitkLinear)))
