@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,19 @@ from npc_edge.engine.types import StructureEvidence
 _EXTENT_MM = 150.0
 _DETAIL_MM = 100.0
 _EXTENT_SLICES = 5
-_EVIDENCE_LIMIT = 12
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One figure to make: slice, the (y, x) voxel in its middle, its size, caption, and outlines to add."""
+
+    z: int
+    centre: tuple[float, float]
+    size_mm: float
+    words: str
+    outlines: tuple[Outline, ...] = ()
+    wide: bool = False
+    anchor: str | None = None
 
 
 class Images:
@@ -37,18 +51,18 @@ class Images:
         top = slices[-1] if self._ascends() else slices[0]
         bottom = slices[0] if self._ascends() else slices[-1]
         largest = max(slices, key=lambda z: int(areas[z]))
-        made = [self._figure(largest, self._centre(), _EXTENT_MM, [], "largest cross-section", wide=True)]
+        made = [self._figure(Shot(largest, self._centre(), _EXTENT_MM, "largest cross-section", wide=True))]
         for z in slices:
             if z != largest:
                 words = {top: "upper end", bottom: "lower end"}.get(z, "between")
-                made.append(self._figure(z, self._centre(), _EXTENT_MM, [], words))
+                made.append(self._figure(Shot(z, self._centre(), _EXTENT_MM, words)))
         return made
 
     def evidence(self) -> list[Markup]:
         """One figure per piece of evidence, the structure outlined beside the tumour."""
         staging = self.outcome.concluded.staging
         items = staging.evidence if staging is not None else ()
-        return [self._evidence_figure(number, item) for number, item in enumerate(items[:_EVIDENCE_LIMIT], 1)]
+        return [self._evidence_figure(number, item) for number, item in enumerate(items, 1)]
 
     def _evidence_figure(self, number: int, item: StructureEvidence) -> Markup:
         z = min(max(item.source_slice, 0), self.masks.tumour.shape[0] - 1)
@@ -57,8 +71,8 @@ class Images:
         centre = _middle(both) or _middle(self.masks.tumour[z] > 0) or _middle(structure) or self._centre()
         name = wording.structure(item.structure, item.side)
         words = f"{name}, {item.status} ({item.category})" if item.category else f"{name}, {item.status}"
-        outlines = [Outline(structure, "structure")]
-        return self._figure(z, centre, _DETAIL_MM, outlines, words, anchor=f"evidence-{number}")
+        outlines = (Outline(structure, "structure"),)
+        return self._figure(Shot(z, centre, _DETAIL_MM, words, outlines, anchor=f"evidence-{number}"))
 
     def structure_on(self, item: StructureEvidence, z: int) -> NDArray[np.bool_]:
         """(Y, X) bool: where slice z shows the structure, on the side concerned."""
@@ -91,30 +105,21 @@ class Images:
         chosen = sorted({int(levels[int(q * (len(levels) - 1))]) for q in (0.25, 0.5, 0.75)})
         centre = _middle(place[chosen[len(chosen) // 2]]) or self._centre()
         return [
-            self._figure(z, centre, _EXTENT_MM, [], "level of the nasopharynx", wide=i == 0)
+            self._figure(Shot(z, centre, _EXTENT_MM, "level of the nasopharynx", wide=i == 0))
             for i, z in enumerate(chosen)
         ]
 
-    def _figure(
-        self,
-        z: int,
-        centre: tuple[float, float],
-        size_mm: float,
-        outlines: list[Outline],
-        words: str,
-        wide: bool = False,
-        anchor: str | None = None,
-    ) -> Markup:
-        frame = Frame.around(self.painter.grid, z, centre, size_mm)
-        drawn = [*outlines, Outline(self.masks.tumour[z] > 0, "tumour")]
-        label = self._label(z)
+    def _figure(self, shot: Shot) -> Markup:
+        frame = Frame.around(self.painter.grid, shot.z, shot.centre, shot.size_mm)
+        drawn = [*shot.outlines, Outline(self.masks.tumour[shot.z] > 0, "tumour")]
+        label = self._label(shot.z)
         panels = [
-            self.painter.panel(volume, frame, drawn, name.upper(), f"{name.upper()}, {label}: {words}")
+            self.painter.panel(volume, frame, drawn, name.upper(), f"{name.upper()}, {label}: {shot.words}")
             for name, volume in ((name, self.outcome.volumes[name]) for name in self.sequences)
         ]
         pair = tag("div", panels, class_="pair" if len(panels) > 1 else "pair single")
-        caption = tag("figcaption", tag("b", label), " · ", words)
-        return tag("figure", pair, caption, id=anchor, class_="wide" if wide else None)
+        caption = tag("figcaption", tag("b", label), " · ", shot.words)
+        return tag("figure", pair, caption, id=shot.anchor, class_="wide" if shot.wide else None)
 
     def _label(self, z: int) -> str:
         piece = self.outcome.source_slice(z)

@@ -122,6 +122,11 @@ def evidence(outcome: Outcome, doc: ResultDocument) -> Markup | None:
     staging = doc.staging
     if staging is None:
         return None
+    context = f"Context: {staging.context}. Cranial nerves: {staging.cranial_nerves}. "
+    rules = tag("p", f"{context}Rules: version {staging.rules_version or 'not stated'}.", class_="soft small")
+    if staging.ajcc8 is None and staging.ajcc9 is None:
+        words = f"No T category: there is no suspicious finding to categorise. {wording.NOT_STAGED}."
+        return section("T category", tag("p", words), rules)
     head = ("Structure", "Status", "Stands for", "Overlap", "Depth in plane", "Slices", "Image", "Note")
     rows = [_evidence_row(number, item) for number, item in enumerate(staging.evidence, 1)]
     shown = table(head, rows, "Overlap of the tumour with each structure; equivocal evidence never upstages")
@@ -134,13 +139,7 @@ def evidence(outcome: Outcome, doc: ResultDocument) -> Markup | None:
         "Evidence for the T category",
         shown if rows else nothing,
         [tag("h3", "Not assessed"), tag("ul", hidden, tag("li", wording.NOT_STAGED))],
-        tag(
-            "p",
-            f"Context: {staging.context}. Cranial nerves: {staging.cranial_nerves}. Rules: version ",
-            staging.rules_version or "not stated",
-            ".",
-            class_="soft small",
-        ),
+        rules,
     )
 
 

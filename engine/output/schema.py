@@ -184,6 +184,6 @@ class ResultDocument(Closed):
             raise ValueError("a finding that is not suspicious has an empty mask")
         return self
 
-    def to_json(self) -> str:
+    def to_json(self, *, one_line: bool = False) -> str:
         """Indented UTF-8 text in the schema's order, mappings sorted; the same document, the same text."""
-        return self.model_dump_json(indent=2) + "\n"
+        return self.model_dump_json(indent=None if one_line else 2) + ("" if one_line else "\n")

@@ -101,6 +101,8 @@ def test_nothing_suspicious_does_not_exclude_npc() -> None:
     text = Page(render(RUNS["not_suspicious"])).text
     assert "No suspicious lesion above the operating point; does not exclude NPC" in text
     assert "Calibrated probability" in text
+    assert "No T category: there is no suspicious finding to categorise" in text
+    assert "is involved" not in text
 
 
 def test_a_refusal_says_why_and_what_to_do() -> None:
