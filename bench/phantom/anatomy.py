@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.bench.phantom.anatomy_parts import Painter, Person
+from npc_edge.bench.phantom import anatomy_airway, anatomy_cranium, anatomy_face
+from npc_edge.bench.phantom.anatomy_person import Brush, Person
 from npc_edge.bench.phantom.canvas import Canvas, HeadGrid, Warp
 
 __all__ = ["REGION", "WHOLE_HEAD", "Anatomy", "HeadGrid", "build_anatomy", "side_mask"]
@@ -23,14 +24,26 @@ REGION = HeadGrid((-88.0, -88.0, -74.0), (1.0, 1.0, 2.0), (75, 177, 177))
 """The region a network sees, with a margin, 1 x 1 x 2 mm (x, y, z), about the origin."""
 
 _DEFORMATION_MM = 3.2
+_FROM_THE_OUTSIDE_IN = (
+    anatomy_cranium.body,
+    anatomy_cranium.skull,
+    anatomy_face.neck,
+    anatomy_face.face,
+    anatomy_face.mastication,
+    anatomy_cranium.base,
+    anatomy_airway.spaces,
+    anatomy_airway.sinuses,
+    anatomy_airway.orbits,
+    anatomy_airway.airway,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
     """A head without tumour.
 
-    tissue, structure: (Z, Y, X) uint8, `Tissue` and unsided `Structure` codes. x, y, z: (Z, Y, X) float32,
-    where each voxel lies in the ideal frame (mm); the midplane is x = 0 there. wall_mm: thickness of the
+    tissue, structure: (Z, Y, X) uint8, `Tissue` and unsided `Structure` codes. ideal: x, y, z, each (Z, Y, X)
+    float32: where a voxel lies in the ideal frame (mm); the midplane is x = 0 there. wall_mm: thickness of the
     nasopharyngeal wall, lymphoid tissue included. findings: what a radiologist would mention.
     """
 
@@ -53,7 +66,9 @@ def build_anatomy(seed: int, grid: HeadGrid, *, healthy: bool = True) -> Anatomy
     warp = Warp.draw(rng, _DEFORMATION_MM)
     person, findings = _draw_person(rng, healthy)
     canvas = Canvas(grid, warp)
-    Painter(canvas, person, np.random.default_rng([20_261, seed])).paint_all()
+    brush = Brush(canvas, person, np.random.default_rng([20_261, seed]))
+    for paint in _FROM_THE_OUTSIDE_IN:
+        paint(brush)
     thickness = person.wall + (1.6 * person.adenoid if person.adenoid > 0.5 else 0.0)
     return Anatomy(
         seed,
@@ -107,6 +122,6 @@ def _draw_person(rng: np.random.Generator, healthy: bool) -> tuple[Person, tuple
         pneumatisation=float(rng.beta(2.5, 1.5)),
         fat=float(np.clip(rng.normal(4.5, 1.8), 1.5, 10)),
         bulk=float(np.clip(rng.normal(1.0, 0.09), 0.8, 1.2)),
-        lumen=float(np.clip(rng.normal(1.0, 0.1), 0.75, 1.2)),
+        lumen=float(np.clip(rng.normal(0.95, 0.14), 0.62, 1.2)),
     )
     return person, tuple(findings)

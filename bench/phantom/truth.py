@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npc_edge.bench.phantom.anatomy import Anatomy, side_mask
 from npc_edge.bench.phantom.structures import PAIRED, Structure
@@ -32,20 +33,34 @@ class Criterion:
 
 def criteria(anatomy: Anatomy, tumour: Tumour | None) -> list[Criterion]:
     """Every criterion and side, touched or not."""
+    fraction = np.zeros(anatomy.grid.shape, np.float32) if tumour is None else tumour.fraction
+    box = _around(fraction)
+    structure, fraction, beyond = anatomy.structure[box], fraction[box], beyond_lateral(anatomy)[box]
+    solid, left = fraction >= 0.5, side_mask(anatomy, "left")[box]
     found = []
     for name, category in CATEGORY.items():
-        where = beyond_lateral(anatomy) if name == BEYOND else anatomy.structure == Structure[name.upper()]
-        paired = name == BEYOND or Structure[name.upper()] in PAIRED
-        for side in ("left", "right") if paired else ("midline",):
-            part = where if side == "midline" else where & side_mask(anatomy, side)
-            overlap = depth = tall = 0.0
-            if tumour is not None:
-                overlap = float(tumour.fraction[part].sum(dtype=np.float64)) * anatomy.grid.voxel_mm3
-            if tumour is not None and overlap > 0:
-                depth, tall = penetration(part & (tumour.fraction >= 0.5), anatomy.grid)
+        where = beyond if name == BEYOND else structure == Structure[name.upper()]
+        sides = {"midline": where}
+        if name == BEYOND or Structure[name.upper()] in PAIRED:
+            sides = {"left": where & left, "right": where & ~left}
+        for side, part in sides.items():
+            overlap = float(fraction[part].sum(dtype=np.float64)) * anatomy.grid.voxel_mm3
+            depth, tall = penetration(part & solid, anatomy.grid)
             invaded = depth >= _DEPTH_MM and tall >= _TALL_MM
             found.append(Criterion(name, side, category, round(overlap, 1), round(depth, 2), invaded))
     return found
+
+
+def _around(fraction: NDArray[np.float32]) -> tuple[slice, slice, slice]:
+    """The smallest box that holds what is above 0; empty where nothing is."""
+    touched = fraction > 0
+    if not touched.any():
+        return slice(0, 0), slice(0, 0), slice(0, 0)
+    ends = []
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        where = np.flatnonzero(touched.any(axis=axes))
+        ends.append(slice(int(where[0]), int(where[-1]) + 1))
+    return ends[0], ends[1], ends[2]
 
 
 def categories(anatomy: Anatomy, tumour: Tumour | None) -> tuple[str | None, str | None]:

@@ -102,6 +102,7 @@ _PATHS: dict[str, tuple[tuple[str, tuple[Point, ...], float], ...]] = {
 
 _REACH: tuple[Point, Point] = ((-66.0, -62.0, -84.0), (66.0, 56.0, 56.0))
 _ATTEMPTS = 6
+_DEPTH_MM, _TALL_MM = 4.0, 6.0
 _LATERAL_NORMAL = (0.69, -0.73)
 
 
@@ -124,13 +125,13 @@ def grow_tumour(anatomy: Anatomy, stage: str, seed: int, slice_mm: float = 5.0) 
     """
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {STAGES}, not {stage!r}")
-    scene = _Scene(anatomy, stage)
+    scene = _Scene(anatomy, stage, seed)
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([20_262, seed, STAGES.index(stage), attempt])
         side = "left" if rng.uniform() < 0.5 else "right"
         criterion, path = _draw_path(stage, rng)
         for growth in (1.0, 1.2, 1.45):
-            fraction = scene.grow(path, side, seed, growth * float(rng.uniform(0.9, 1.1)))
+            fraction = scene.grow(path, side, growth * float(rng.uniform(0.9, 1.1)))
             if scene.deep_enough(fraction, criterion, side, slice_mm):
                 whole = np.zeros(anatomy.tissue.shape, dtype=np.float32)
                 whole[scene.box] = fraction
@@ -150,7 +151,7 @@ def _draw_path(stage: str, rng: np.random.Generator) -> tuple[str, list[tuple[Po
     """The criterion to fire and the growth as (point, radius), for the left side, origin first."""
     origins = [o for o, _ in _ORIGINS]
     start = origins[int(rng.choice(len(origins), p=[w for _, w in _ORIGINS]))]
-    bulk = {"T1": (5.0, 9.5), "T2": (7.0, 11.0), "T3": (8.0, 13.0), "T4": (9.0, 14.0)}[stage]
+    bulk = {"T1": (7.0, 11.5), "T2": (8.5, 13.0), "T3": (10.0, 16.0), "T4": (12.0, 19.0)}[stage]
     path = [(start, float(rng.uniform(*bulk)))]
     ways = _PATHS[stage]
     way = ways[int(rng.choice(len(ways), p=[w for _, _, w in ways]))]
@@ -159,14 +160,15 @@ def _draw_path(stage: str, rng: np.random.Generator) -> tuple[str, list[tuple[Po
             extra = _PATHS[lower][int(rng.integers(0, min(3, len(_PATHS[lower]))))]
             path += [(p, float(rng.uniform(4.5, 7.5))) for p in extra[1]]
             path.append((start, 3.0))
-    path += [(p, float(rng.uniform(5.5, 8.5))) for p in way[1]]
+    width = {"T1": (5.5, 8.5), "T2": (6.0, 9.0), "T3": (6.5, 10.0), "T4": (8.0, 12.0)}[stage]
+    path += [(p, float(rng.uniform(*width))) for p in way[1]]
     return way[0], path
 
 
 class _Scene:
     """The part of the head a tumour can reach, and where it may go."""
 
-    def __init__(self, anatomy: Anatomy, stage: str) -> None:
+    def __init__(self, anatomy: Anatomy, stage: str, seed: int) -> None:
         self.anatomy = anatomy
         inside = np.ones(anatomy.tissue.shape, dtype=bool)
         for coordinate, low, high in zip(anatomy.ideal, *_REACH, strict=True):
@@ -177,6 +179,13 @@ class _Scene:
         self.beyond = beyond_lateral(anatomy)[self.box]
         self.left = side_mask(anatomy, "left")[self.box]
         self.allowed = self._allowed(stage)
+        rng = np.random.default_rng([20_263, seed])
+        coarse = smooth_noise(anatomy.grid, rng, 13.0, self.box)
+        self.roughness = np.float32(1.5) * coarse
+        self.roughness += np.float32(0.8) * smooth_noise(anatomy.grid, rng, 6.0, self.box)
+        self.ramp = float(rng.uniform(0.8, 1.6))
+        # A border of a voxel: the edge of what it may enter is no knife's cut.
+        self.edge = ndimage.uniform_filter(self.allowed.astype(np.float32), (1, 3, 3))
 
     def _allowed(self, stage: str) -> NDArray[np.bool_]:
         tissue = self.anatomy.tissue[self.box]
@@ -185,16 +194,21 @@ class _Scene:
         allowed = np.isin(
             self.structure, [s for s in names if STAGES.index(CATEGORY[s.name.lower()]) <= level]
         )
+        higher = (self.structure != Structure.BACKGROUND) & ~allowed
+        if stage != "T4":
+            higher |= self.beyond
+        # About a millimetre stays clear, so that partial volume does not feign an invasion.
+        clear = ~ndimage.binary_dilation(higher)
         if stage == "T1":
-            return allowed
+            return np.asarray(allowed & clear)
         x, y, _ = self.ideal
         soft = np.isin(tissue, [Tissue.FAT, Tissue.MUSCLE, Tissue.MUCOSA, Tissue.VENOUS_BLOOD])
         free = (self.structure == Structure.BACKGROUND) & soft
         if stage != "T4":
-            free &= ~self.beyond & (np.abs(x) < 38) & (y > -26)
-        return np.asarray(allowed | free)
+            free &= (np.abs(x) < 38) & (y > -26)
+        return np.asarray((allowed | free) & clear)
 
-    def grow(self, path: list[tuple[Point, float]], side: str, seed: int, growth: float) -> Field:
+    def grow(self, path: list[tuple[Point, float]], side: str, growth: float) -> Field:
         """Fraction (Z, Y, X) of the box: capsules along the path, roughened, within what is allowed."""
         mirror = np.float32(1.0 if side == "left" else -1.0)
         x, y, z = self.ideal
@@ -206,13 +220,9 @@ class _Scene:
         assert distance is not None
         base = _segment((x * mirror, y, z), path[0][0], path[0][0]) - np.float32(growth * path[0][1])
         distance = _union(distance, base)
-        rng = np.random.default_rng([20_263, seed])
-        grid = self.anatomy.grid
-        distance += 1.5 * smooth_noise(grid, rng, 13.0, self.box) + 0.8 * smooth_noise(
-            grid, rng, 6.0, self.box
-        )
-        ramp = float(rng.uniform(0.8, 1.6))
-        fraction = np.clip(0.5 - distance / (2 * ramp), 0, 1) * self.allowed
+        distance += self.roughness
+        fraction = np.minimum(np.clip(0.5 - distance / (2 * self.ramp), 0, 1), self.edge)
+        fraction[~self.allowed & (fraction >= 0.5)] = 0.49
         return self._attached(np.asarray(fraction, dtype=np.float32))
 
     def _attached(self, fraction: Field) -> Field:
@@ -228,7 +238,7 @@ class _Scene:
         return np.where(kept & ~((labels > 0) & (labels != int(sizes.argmax()))), fraction, np.float32(0))
 
     def deep_enough(self, fraction: Field, criterion: str, side: str, slice_mm: float) -> bool:
-        """True when the criterion is entered by max(3 mm in plane, 1.5 slices along z)."""
+        """True when the criterion is entered by 4 mm in plane and 1.8 slices along z."""
         where = self.beyond if criterion == BEYOND else self.structure == Structure[criterion.upper()]
         if criterion == BEYOND or Structure[criterion.upper()] in PAIRED:
             where = where & (self.left if side == "left" else ~self.left)
@@ -236,7 +246,7 @@ class _Scene:
         if not inside.any():
             return False
         depth, tall = penetration(inside, self.anatomy.grid)
-        return depth >= 3.0 and tall >= 1.5 * slice_mm
+        return depth >= _DEPTH_MM and tall >= max(_TALL_MM, 1.8 * slice_mm)
 
 
 def penetration(inside: NDArray[np.bool_], grid: HeadGrid) -> tuple[float, float]:
