@@ -171,7 +171,7 @@ def _stack(spec: PhantomSpec, rng: np.random.Generator, head: NDArray[np.float64
     drawn_spacing, gap_share = float(rng.uniform(3.6, 5.6)), float(rng.uniform(0.0, 0.2))
     drawn_matrix = int(rng.choice([256, 288, 320, 384, 448, 512]))
     tilt = rotation(float(rng.choice([-1, 1]) * rng.uniform(8, 20)), rng.uniform(-5, 5), rng.uniform(-4, 4))
-    middle = [rng.normal(0, 4), -17 + rng.normal(0, 6), -rng.uniform(*_STACK_BELOW_MM)]
+    middle = [rng.normal(0, 4), -11 + rng.normal(0, 6), -rng.uniform(*_STACK_BELOW_MM)]
     fov = float(rng.uniform(212, 238))
     slices = spec.slices or max(24, min(40, round(coverage / drawn_spacing)))
     spacing = round(float(np.clip(coverage / slices, 3.0, 6.6)), 2)

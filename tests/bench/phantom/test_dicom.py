@@ -51,8 +51,8 @@ def real_values(folder: Path) -> dict[str, Slices]:
 def test_dciodvfy_finds_no_error(vendor: Vendor, enhanced: bool, tmp_path: Path) -> None:
     dciodvfy = outside.tool("dciodvfy")
     # over seeds that draw every way of fat suppression
-    for seed in (8, 11, 14):
-        spec = replace(SMALL, vendor=vendor, enhanced=enhanced, seed=seed, oblique=seed == 11)
+    for seed in (1, 15, 17):
+        spec = replace(SMALL, vendor=vendor, enhanced=enhanced, seed=seed, oblique=seed == 15)
         for folder in sorted(write_study(spec, tmp_path / str(seed)).iterdir()):
             path = files(folder)[-1]
             said = subprocess.run([dciodvfy, str(path)], capture_output=True, text=True, check=False)
