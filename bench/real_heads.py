@@ -262,11 +262,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--head", type=Path, default=CH2, help="default: mricron-data's ch2.nii.gz")
     parser.add_argument("--bundle", type=Path, default=None, help="default: the embedded demo bundle")
+    parser.add_argument("--allow-unsigned", action="store_true", help="run a bundle nobody signed")
     parser.add_argument("--only", default="", help="variants whose name holds this word")
     parser.add_argument("--keep", type=Path, default=None, help="keep the studies in this folder")
     parser.add_argument(
         "--out", type=Path, default=None, help="default: bench/results/<date>-real-heads.json"
     )
+
+
+def _options(given: Namespace, scratch: Path) -> Options:
+    return Options(state=scratch / "state", allow_unsigned=given.allow_unsigned)
 
 
 def main(given: Namespace) -> int:
@@ -281,7 +286,7 @@ def main(given: Namespace) -> int:
     rows = []
     with (
         tempfile.TemporaryDirectory(prefix="npc-edge-bench-") as scratch,
-        Session(given.bundle, Options(state=Path(scratch) / "state")) as session,
+        Session(given.bundle, _options(given, Path(scratch))) as session,
     ):
         for seed, variant in enumerate(variants()):
             if given.only not in variant.name:

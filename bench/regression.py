@@ -64,6 +64,7 @@ class Setting:
     phantoms: Path | None
     records: Path
     total: int
+    allow_unsigned: bool = False
 
 
 def plan(tumour: int, healthy: int, seed: int = SEED, matrix: int = 256, slices: int = 28) -> list[Case]:
@@ -104,7 +105,7 @@ def write_case(case: Case, parent: Path) -> Path:
 def run_share(cases: Sequence[Case], setting: Setting) -> None:
     """Run `cases` in one warm session, adding a line to the records after each."""
     with tempfile.TemporaryDirectory(prefix="npc-edge-bench-") as scratch:
-        options = Options(state=Path(scratch) / "state", threads=1)
+        options = Options(state=Path(scratch) / "state", threads=1, allow_unsigned=setting.allow_unsigned)
         with Session(setting.bundle, options) as session, Ruler() as ruler:
             for case in cases:
                 folder = write_case(case, setting.phantoms or Path(scratch))
@@ -171,6 +172,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--slices", type=int, default=28)
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--bundle", type=Path, default=None, help="default: the embedded demo bundle")
+    parser.add_argument("--allow-unsigned", action="store_true", help="run a bundle nobody signed")
     parser.add_argument("--phantoms", type=Path, default=None, help="keep the studies here, use those there")
     parser.add_argument("--write-only", action="store_true", help="only write the studies to --phantoms")
     parser.add_argument(
@@ -182,7 +184,8 @@ def main(given: Namespace) -> int:
     """Run (or go on with) the regression, print its table and write it as JSON."""
     cases = plan(given.tumour, given.healthy, given.seed, given.matrix, given.slices)
     out = given.out or Path("bench/results") / f"{datetime.now(UTC):%Y-%m-%d}-regression.json"
-    setting = Setting(given.bundle, given.phantoms, out.with_suffix(".jsonl"), len(cases))
+    records = out.with_suffix(".jsonl")
+    setting = Setting(given.bundle, given.phantoms, records, len(cases), given.allow_unsigned)
     if given.phantoms is not None:
         given.phantoms.mkdir(parents=True, exist_ok=True)
     if given.write_only:
@@ -192,14 +195,14 @@ def main(given: Namespace) -> int:
         spread(write_share, cases, given.jobs, setting)
         return 0
     out.parent.mkdir(parents=True, exist_ok=True)
-    setting.records.touch()
+    records.touch()
     names = {case.name for case in cases}
-    done = {record["case"]["name"] for record in read_records(setting.records)}
+    done = {record["case"]["name"] for record in read_records(records)}
     spread(run_share, [case for case in cases if case.name not in done], given.jobs, setting)
-    records = [record for record in read_records(setting.records) if record["case"]["name"] in names]
-    summary = {"machine": describe(), "plan": plan_of(given), **summarise(records)}
-    out.write_text(json.dumps({**summary, "cases": records}, indent=1) + "\n", encoding="utf-8")
-    setting.records.unlink()
+    rows = [record for record in read_records(records) if record["case"]["name"] in names]
+    summary = {"machine": describe(), "plan": plan_of(given), **summarise(rows)}
+    out.write_text(json.dumps({**summary, "cases": rows}, indent=1) + "\n", encoding="utf-8")
+    records.unlink()
     print(table(summary))
     return 0
 

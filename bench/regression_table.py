@@ -31,7 +31,7 @@ def _headline(summary: Summary) -> str:
     eighth, ninth, baseline = summary["category"]["ajcc8"], summary["category"]["ajcc9"], summary["baseline"]
     rows = [
         ("AUC", _text(summary["auc"]), _text(baseline["auc"])),
-        ("Brier", f"{summary['brier']:.3f}", ""),
+        ("Brier", _figure(summary["brier"]), ""),
         ("sensitivity (suspicious)", _text(summary["sensitivity"]), ""),
         ("specificity (not suspicious)", _text(summary["specificity"]), ""),
         ("Dice, mean", _text(summary["dice"]), ""),
@@ -73,7 +73,7 @@ def _criteria(criteria: Summary) -> str:
 
 def _acquisitions(groups: Summary) -> str:
     rows = [
-        (kind, str(row["cases"]), *(f"{row[k]:.3f}" for k in ("auc", "dice", "exact")), str(row["refused"]))
+        (kind, str(row["cases"]), *(_figure(row[k]) for k in ("auc", "dice", "exact")), str(row["refused"]))
         for kind, row in groups.items()
     ]
     return _markdown(("acquisition", "cases", "AUC", "Dice", "T category exact, AJCC 8", "refused"), rows)
@@ -87,7 +87,11 @@ def _refusals(refusals: Summary) -> str:
 
 def _text(packed: Sequence[float]) -> str:
     value, low, high, n = packed
-    return Interval(value, low, high, int(n)).text()
+    return "not measured" if n == 0 else Interval(value, low, high, int(n)).text()
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

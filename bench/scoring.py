@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,14 @@ def read_records(path: Path) -> list[Record]:
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """Everything the table shows, as JSON values. Intervals are [value, low, high, cases]."""
+    """Everything the table shows, as JSON values; None where nothing was measured.
+
+    Intervals are [value, low, high, cases].
+    """
     with_npc = [record for record in records if record["truth"]["npc"]]
     without = [record for record in records if not record["truth"]["npc"]]
     refused = [record for record in records if record["reason"] is not None]
-    return {
+    summary = {
         "title": TITLE,
         "tumour": len(with_npc),
         "healthy": len(without),
@@ -60,6 +64,16 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         "baseline": baseline(with_npc, without),
         "seconds_median": float(np.median([record["seconds"] for record in records])) if records else None,
     }
+    return dict(_without_nan(summary))
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and isnan(value) else value
 
 
 def _pack(interval: Interval) -> list[float | int]:
@@ -101,7 +115,7 @@ def _categories(with_npc: Sequence[Record], edition: str) -> dict[str, Any]:
 
 def _criteria(with_npc: Sequence[Record]) -> dict[str, Any]:
     """Sensitivity and specificity of each criterion, over phantoms with a tumour: fired means unequivocal."""
-    names = sorted({name for record in with_npc for name in record["truth"]["criteria"]})
+    names = sorted({name for record in with_npc for name in record["truth"]["criteria"]} - {"nasopharynx"})
     found = {}
     for name in names:
         truly = [bool(record["truth"]["criteria"].get(name, False)) for record in with_npc]
