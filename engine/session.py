@@ -90,11 +90,11 @@ class Session:
         deadline = None if deadline_s is None else time.monotonic() + deadline_s
         clock = Clock(Watch(deadline, cancel), on_progress)
         outcome = pipeline.run(study, self._opened(), clock)
-        files: tuple[Path, ...] = ()
-        if out is not None:
-            clock.enter("output")
-            files = write(outcome, out, self.options.replace)
-        return RunResult(outcome.outcome, document(outcome), outcome.findings, files)
+        if out is None:
+            return RunResult(outcome.outcome, document(outcome), outcome.findings, ())
+        # A refusal is published even when its reason is that the deadline has passed.
+        published = write(outcome, out, self.options.replace, clock if outcome.findings is not None else None)
+        return RunResult(outcome.outcome, published.document, outcome.findings, published.files)
 
     def _opened(self) -> pipeline.Kit:
         if self._kit is None:

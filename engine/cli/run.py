@@ -177,15 +177,13 @@ def _run_one(session: Session, job: _Job, deadline: float | None, as_json: bool,
 
 def _summary(result: RunResult, job: _Job) -> str:
     """A few lines for a person."""
+    from npc_edge.engine.output.wording import HEADLINES
+
     found = result.document
     lines = [f"{_name(job)}: research use only, evidence of this bundle: {found.runtime.evidence}"]
     if found.detection is not None:
-        words = {
-            "suspicious": "suspicious finding",
-            "not_suspicious": "no suspicious lesion above the operating point; does not exclude NPC",
-            "indeterminate": "indeterminate: needs a radiologist's read",
-        }[found.detection.finding]
-        lines.append(f"  {words} (probability {found.detection.probability:.2f})")
+        number = "model score" if found.runtime.evidence == "synthetic" else "probability"
+        lines.append(f"  {HEADLINES[found.detection.finding]} ({number} {found.detection.probability:.2f})")
     if found.tumour is not None and found.tumour.volume_ml > 0:
         lines.append(f"  tumour volume {found.tumour.volume_ml:.1f} ml")
     if found.staging is not None:
@@ -199,5 +197,5 @@ def _summary(result: RunResult, job: _Job) -> str:
             lines.append(
                 f"    {item.status}: {item.structure} {item.side}, {item.depth_mm:.1f} mm deep ({where})"
             )
-    lines.append(f"  {found.runtime.timings_ms["total"] / 1e3:.1f} s; report: {job.out / 'report.html'}")
+    lines.append(f"  {found.runtime.timings_ms['total'] / 1e3:.1f} s; report: {job.out / 'report.html'}")
     return "\n".join(lines)

@@ -25,8 +25,16 @@ class Product:
     check: Callable[[Path], None]
 
 
-def write(outcome: Outcome, out: Path, replace: bool, clock: Clock | None = None) -> tuple[Path, ...]:
-    """Publish a run's files in `out`; returns their paths.
+@dataclass(frozen=True)
+class Published:
+    """What lies in the output folder now; document is result.json as a value."""
+
+    files: tuple[Path, ...]
+    document: ResultDocument
+
+
+def write(outcome: Outcome, out: Path, replace: bool, clock: Clock | None = None) -> Published:
+    """Publish a run's files in `out`.
 
     A refused study leaves result.json and report.html only. result.json comes last, so that its timings hold
     the time the others took. Raises OutputError, or Cancelled by the clock's watch between two files; then
@@ -39,10 +47,11 @@ def write(outcome: Outcome, out: Path, replace: bool, clock: Clock | None = None
             clock.watch.check()
             _produce(product, stage)
         timed = _with_output_time(outcome, (time.monotonic() - began) * 1000)
-        _produce(_result_product(document(timed)), stage)
+        final = document(timed)
+        _produce(_result_product(final), stage)
         names = sorted(path.name for path in stage.iterdir())
         clock.watch.check()
-    return tuple(out / name for name in names)
+    return Published(tuple(out / name for name in names), final)
 
 
 def _produce(product: Product, stage: Path) -> None:

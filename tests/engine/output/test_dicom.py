@@ -183,7 +183,7 @@ def test_sr_holds_one_category_per_edition_the_volume_and_its_segment(tmp_path: 
 
 
 def test_without_a_suspicious_finding_no_lesion_is_named_and_no_structure_set_written(tmp_path: Path) -> None:
-    files = publish.write(cases.outcome(finding="not_suspicious"), tmp_path / "out", False)
+    files = publish.write(cases.outcome(finding="not_suspicious"), tmp_path / "out", False).files
     assert "rtstruct.dcm" not in {path.name for path in files}
     found = concepts(tmp_path / "out" / "sr.dcm")
     assert "121071" not in found

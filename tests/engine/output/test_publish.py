@@ -39,7 +39,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def test_a_run_leaves_its_files_and_nothing_beside_them(tmp_path: Path) -> None:
-    files = publish.write(cases.outcome(), tmp_path / "deep" / "out", False)
+    files = publish.write(cases.outcome(), tmp_path / "deep" / "out", False).files
     assert {path.name for path in files} == WITH_DICOM == names(tmp_path / "deep" / "out")
     assert names(tmp_path / "deep") == {"out"}
 
