@@ -1,0 +1,115 @@
+"""A session from Python: a refusal is a value, a fault an error; deadlines, cancellation, progress."""
+
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+
+from npc_edge.bench.phantom.study import PhantomSpec, write_phantom
+from npc_edge.engine import Options, Session
+from npc_edge.engine.errors import BackendError, BundleError, Cancelled, OutputError, UsageError
+from npc_edge.engine.types import Progress
+
+_SPEC = PhantomSpec(stage="T2", seed=41, vendor="siemens", matrix=160, slices=24)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantom(_SPEC, tmp_path_factory.mktemp("session") / "phantom") / "study"
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    with Session(options=Options(state=tmp_path_factory.mktemp("state") / "s")) as opened:
+        yield opened
+
+
+def test_without_an_output_folder_nothing_is_written(session: Session, study: Path) -> None:
+    before = sorted(study.parent.parent.iterdir())
+    result = session.run(study)
+    assert result.outcome == "result"
+    assert result.files == ()
+    assert result.findings is not None
+    assert sorted(study.parent.parent.iterdir()) == before
+
+
+def test_progress_walks_through_the_stations_in_order(session: Session, study: Path) -> None:
+    steps: list[Progress] = []
+    session.run(study, on_progress=steps.append)
+    stations = [step.station for step in steps]
+    assert stations == ["read", "select", "assemble", "align", "locate", "prepare", "infer", "findings"]
+    assert [step.fraction for step in steps] == sorted(step.fraction for step in steps)
+
+
+def test_a_refusal_is_a_value_with_its_reason(session: Session, study: Path, tmp_path: Path) -> None:
+    only_t2 = tmp_path / "only-t2"
+    only_t2.mkdir()
+    for folder in study.iterdir():
+        if "t1" not in folder.name.lower():
+            (only_t2 / folder.name).symlink_to(folder)
+    result = session.run(only_t2, tmp_path / "out")
+    assert result.outcome == "no-result"
+    assert [reason.code for reason in result.document.reasons] == ["NO_T1"]
+    assert sorted(path.name for path in result.files) == ["report.html", "result.json"]
+    assert result.document.detection is None
+    assert result.document.staging is None
+
+
+def test_a_deadline_that_passes_is_a_no_result_and_is_published(
+    session: Session, study: Path, tmp_path: Path
+) -> None:
+    result = session.run(study, tmp_path / "out", deadline_s=1e-6)
+    assert [reason.code for reason in result.document.reasons] == ["DEADLINE"]
+    assert sorted(path.name for path in result.files) == ["report.html", "result.json"]
+
+
+def test_cancellation_is_raised_and_leaves_nothing(session: Session, study: Path, tmp_path: Path) -> None:
+    cancel = Event()
+
+    def stop(step: Progress) -> None:
+        if step.station == "locate":
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        session.run(study, tmp_path / "out", on_progress=stop, cancel=cancel)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_study_twice_gives_the_same_bits(session: Session, study: Path) -> None:
+    first, second = session.run(study), session.run(study)
+    assert first.findings is not None
+    assert second.findings is not None
+    assert np.array_equal(first.findings.segmentation.tumour, second.findings.segmentation.tumour)
+    assert np.array_equal(first.findings.segmentation.structures, second.findings.segmentation.structures)
+    assert first.document.runtime.fingerprint == second.document.runtime.fingerprint
+    assert first.document.detection == second.document.detection
+
+
+def test_options_that_change_a_number_change_the_fingerprint(
+    session: Session, study: Path, tmp_path: Path
+) -> None:
+    palsy = Options(state=tmp_path / "s", cranial_nerves="palsy")
+    with Session(options=palsy) as other:
+        changed = other.run(study).document.runtime.fingerprint
+    assert changed != session.run(study).document.runtime.fingerprint
+
+
+def test_a_full_output_folder_is_left_alone(session: Session, study: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(OutputError):
+        session.run(study, tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+
+
+def test_a_session_that_is_not_open_says_so(study: Path) -> None:
+    with pytest.raises(UsageError, match="not open"):
+        Session().run(study)
+
+
+def test_what_is_not_there_is_an_error_when_opening(tmp_path: Path) -> None:
+    with pytest.raises(BundleError), Session(tmp_path):
+        pass
+    with pytest.raises(BackendError), Session(options=Options(backend="tensorrt", state=tmp_path / "s")):
+        pass
