@@ -142,6 +142,7 @@ def _predict(kit: Kit, clock: Clock, known: _Known) -> Predictions:
                 regions[f"{network.name}.{network.outputs[0].name}"] = region
                 known.quality.append(quality.check_locator(region, manifest))
                 known.quality.append(quality.check_field_of_view(known.volumes, region, manifest))
+                known.quality.append(quality.check_domain(known.volumes, region, manifest))
             continue
         with clock.station("prepare"):
             where = regions.get(network.region.removeprefix("around:"))
