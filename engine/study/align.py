@@ -71,10 +71,15 @@ def _aligned(name: str, fixed: Volume, moving: Volume) -> tuple[Volume, QualityC
             "choose series that show the same region",
         )
     found = measure(fixed, moving)
-    believed = found.after - found.before > MIN_GAIN * abs(found.before)
+    gain = (found.after - found.before) / max(abs(found.before), 1e-6)
     told = f"{name} lies {found.mm:.1f} mm and {found.degrees:.1f}° from the reference"
-    if not believed or (found.mm < UNTOUCHED_MM and found.degrees < UNTOUCHED_DEG):
+    if found.mm < UNTOUCHED_MM and found.degrees < UNTOUCHED_DEG:
         return moving, QualityCheck("alignment", True, f"{told}: left untouched")
+    if gain < MIN_GAIN:
+        detail = (
+            f"{name}: no clear offset; moving it by {found.mm:.1f} mm would match {100 * gain:.1f} % better"
+        )
+        return moving, QualityCheck("alignment", True, detail)
     if found.mm > CORRECTED_MM or found.degrees > CORRECTED_DEG:
         raise Refusal(
             "GEOMETRY_MISMATCH", f"{told}: too far to be corrected", "the patient moved between series"

@@ -62,8 +62,7 @@ _PLAIN_TAGS = (
 _MACROS: dict[int, Spec | None] = dict.fromkeys(_MACRO_TAGS, dict.fromkeys(_FRAME_TAGS))
 SPEC: dict[int, Spec | None] = {
     **dict.fromkeys((*PATIENT_TAGS, *_FRAME_TAGS, *_PLAIN_TAGS)),
-    AGENTS: {0x00080104: None},
-    ADMINISTRATION: {0x00181042: None},
+    AGENTS: {0x00080104: None, ADMINISTRATION: {0x00181042: None}},
     SHARED: _MACROS,
     PER_FRAME: _MACROS,
 }
@@ -184,7 +183,7 @@ def _flatten(items: list[Elements] | tuple[Elements, ...]) -> dict[int, bytes]:
 def _acquisition(header: Header, values: Mapping[int, bytes]) -> Record:
     charset, little = values.get(0x00080005, b""), header.little_endian
     agents = header.elements.sequences.get(AGENTS, ())
-    starts = [i.values.get(0x00181042) for i in header.elements.sequences.get(ADMINISTRATION, ())]
+    given = [i.values.get(0x00181042) for a in agents for i in a.sequences.get(ADMINISTRATION, ())]
     agent = text(values.get(0x00180010), charset) or " ".join(
         text(item.values.get(0x00080104), charset) for item in agents
     )
@@ -216,7 +215,7 @@ def _acquisition(header: Header, values: Mapping[int, bytes]) -> Record:
         "field_strength_t": number(values.get(0x00180087)),
         "slice_thickness_mm": number(values.get(0x00180050)),
         "contrast_agent": agent[:64],
-        "contrast_start_s": seconds(values.get(0x00181042) or next((s for s in starts if s), None)),
+        "contrast_start_s": seconds(values.get(0x00181042) or next((g for g in given if g), None)),
         "time_s": _time(values),
         "enhanced_contrast": words(0x00089209)[:16].upper(),
         "body_part": words(0x00180015)[:64],

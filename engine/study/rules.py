@@ -194,8 +194,8 @@ def _flair(f: Facts) -> Found:
     return (0.9, f"named “{word}”") if word else None
 
 
-_SAYS_T2 = r"(?<![a-z0-9])t2(?![0-9])"
-_SAYS_T1 = r"(?<![a-z0-9])t1(?![0-9])"
+_SAYS_T2 = r"(?<![a-z0-9])s?t2(?![0-9])"
+_SAYS_T1 = r"(?<![a-z0-9])s?t1(?![0-9])"
 
 
 def _t2(f: Facts) -> Found:
