@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-COLDEST, HOTTEST = 0.05, 20.0
+COLDEST, HOTTEST = 0.05, 100.0
 """Limits of a temperature: cases told apart without error would make it 0, and every score 0 or 1."""
 
 
@@ -57,16 +57,30 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> Fit:
     return Fit(float(1 / slope), 0.0, len(x), float(y.mean()), log_loss(x * slope, y))
 
 
-def fit_platt(logits: ArrayLike, labels: ArrayLike, ridge: float = 1e-6) -> Fit:
+def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Fit:
     """Slope and offset with the least log loss, by Newton's method. logits, labels (N,), as above.
 
-    ridge: a penalty on the slope that keeps it finite for cases told apart without error. ValueError when
-    the logits run against the labels: such a score has no temperature.
+    ValueError when the logits run against the labels: such a score has no temperature.
     """
     x, y = _cases(logits, labels)
+    middle, scale = float(x.mean()), float(x.std())
+    if scale == 0:
+        raise ValueError("all logits are the same: nothing to calibrate")
+    slope, offset = _newton((x - middle) / scale, y)
+    if slope <= 0:
+        raise ValueError("higher logits go with fewer positives: nothing to calibrate")
+    slope /= scale
+    limited = min(max(slope, 1 / HOTTEST), 1 / COLDEST)
+    offset = _offset(x * limited, y) if limited != slope else offset - slope * middle
+    return Fit(1 / limited, offset / limited, len(x), float(y.mean()), log_loss(x * limited + offset, y))
+
+
+def _newton(x: Floats, y: Floats) -> tuple[float, float]:
+    """Slope and offset of the logistic regression of y on x (mean 0, deviation 1), the slope held finite by
+    a ridge too weak to move it where cases overlap."""
     design = np.stack([x, np.ones_like(x)], axis=1)
-    penalty = np.array([ridge, 0.0])
-    weights = np.zeros(2)
+    penalty = np.array([1e-6, 0.0])
+    weights: Floats = np.zeros(2)
 
     def cost(w: Floats) -> float:
         return len(x) * log_loss(design @ w, y) + 0.5 * float(penalty @ w**2)
@@ -76,17 +90,22 @@ def fit_platt(logits: ArrayLike, labels: ArrayLike, ridge: float = 1e-6) -> Fit:
         gradient = design.T @ (p - y) + penalty * weights
         curvature = (design * (p * (1 - p))[:, None]).T @ design + np.diag(penalty + 1e-12)
         step = np.linalg.solve(curvature, gradient)
-        scale = 1.0
-        while scale > 1e-8 and cost(weights - scale * step) > cost(weights):
-            scale /= 2
-        weights = weights - scale * step
-        if np.abs(scale * step).max() < 1e-10:
+        while np.abs(step).max() > 1e-12 and cost(weights - step) > cost(weights):
+            step = step / 2
+        weights = weights - step
+        if np.abs(step).max() < 1e-10:
             break
-    slope, offset = weights.tolist()
-    if slope <= 0:
-        raise ValueError("higher logits go with fewer positives: nothing to calibrate")
-    slope = float(np.clip(slope, 1 / HOTTEST, 1 / COLDEST))
-    return Fit(1 / slope, offset / slope, len(x), float(y.mean()), log_loss(x * slope + offset, y))
+    return float(weights[0]), float(weights[1])
+
+
+def _offset(x: Floats, y: Floats) -> float:
+    """The offset with the least log loss for a given slope: where the mean probability is the prevalence."""
+    reach = float(np.abs(x).max()) + 50
+    low, high = -reach, reach
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (low, middle) if apply(x + middle, 1.0).mean() > y.mean() else (middle, high)
+    return (low + high) / 2
 
 
 def log_loss(logits: Floats, labels: Floats) -> float:
@@ -96,7 +115,7 @@ def log_loss(logits: Floats, labels: Floats) -> float:
 
 def _cases(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
     x, y = np.asarray(logits, dtype=np.float64).ravel(), np.asarray(labels, dtype=np.float64).ravel()
-    if x.shape != y.shape or not np.isfinite(x).all() or not np.isin(y, (0.0, 1.0)).all():
+    if x.size == 0 or x.shape != y.shape or not np.isfinite(x).all() or not np.isin(y, (0.0, 1.0)).all():
         raise ValueError("as many finite logits as labels of 0 or 1 are wanted")
     if y.min() == y.max():
         raise ValueError("cases of both kinds are wanted")

@@ -74,7 +74,7 @@ def npc(window: tuple[int, int, int] = WINDOW, classes: int = 3) -> Any:
 
 def manifest(**changes: Any) -> dict[str, Any]:
     """A manifest without `files` for the two networks above."""
-    normalisation = {"method": "percentile", "lower": 1.0, "upper": 99.0}
+    normalisation = {"method": "percentile", "lower": 1.0, "upper": 100.0}
     base: dict[str, Any] = {
         "name": "tiny",
         "version": "1",

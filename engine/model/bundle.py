@@ -160,8 +160,8 @@ def _check_files(root: Path, manifest: Manifest) -> None:
 
 def _check_external(root: Path, name: str, manifest: Manifest) -> None:
     for location in external_files(_read(root / name)):
-        inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), location))
-        if inside not in manifest.files or posixpath.normpath(location) != location:
+        # No listed name holds "..", "." or a leading slash, so a location with one of these never matches.
+        if posixpath.join(posixpath.dirname(name), location) not in manifest.files:
             raise BundleError(f"{name} reads data from outside the bundle")
 
 

@@ -1,0 +1,117 @@
+"""`npc-edge verify`: signature, hashes, golden cases and parity of every artefact this machine can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from npc_edge.engine.model.acceptance import ArtefactResult
+    from npc_edge.engine.model.bundle import Bundle
+
+
+def verify(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="A bundle's folder; none: the embedded bundle.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Go on with a bundle nobody vouches for.")
+    ] = False,
+    state: Annotated[Path | None, typer.Option(help="State directory, with the trusted keys.")] = None,
+) -> int:
+    """Check a bundle's signature and hashes, and run its golden cases on this machine."""
+    from npc_edge.engine.cli.terminal import complain
+    from npc_edge.engine.model import acceptance
+    from npc_edge.engine.model.bundle import load
+    from npc_edge.engine.state import State
+
+    loaded = load(bundle, State.open(state).keys(), allow_unsigned)
+    results = acceptance.verify(loaded)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(_as_json(loaded, results), indent=2))
+    else:
+        _print(loaded, results)
+    if failed := [result for result in results if not result]:
+        return complain(
+            f"{failed[0].file} does not reproduce its golden cases here ({failed[0].why}); "
+            "do not use this bundle on this machine",
+            4,
+        )
+    return 0
+
+
+def _as_json(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> dict[str, Any]:
+    from dataclasses import asdict
+    from math import isfinite
+
+    artefacts = [asdict(result) for result in results]
+    for artefact in artefacts:
+        for case in artefact["cases"]:
+            if not isfinite(case["max_relative_error"]):
+                case["max_relative_error"] = None  # JSON has no infinity: an output that is missing or NaN
+    return {
+        "bundle": bundle.name,
+        "bundle_sha256": bundle.manifest_sha256,
+        "trusted": bundle.trusted,
+        "files": len(bundle.manifest.files),
+        "passed": all(results),
+        "artefacts": artefacts,
+        "parity": [
+            {"file": artefact.file, **parity.model_dump()}
+            for network in bundle.manifest.networks
+            for artefact in network.artefacts
+            for parity in artefact.parity
+        ],
+    }
+
+
+def _print(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    trust = "signed by a trusted key" if bundle.trusted else "NOT signed by a trusted key"
+    if bundle.trusted and _is_embedded(bundle):
+        trust = "the embedded bundle"
+    console.print(f"{bundle.name}: {trust}; {len(bundle.manifest.files)} files match their hashes")
+    console.print(f"evidence: {bundle.manifest.evidence}; sha256 {bundle.manifest_sha256}", soft_wrap=True)
+    table = Table("artefact", "runs on", "golden cases", "largest relative error", "lowest Dice", "status")
+    for result in results:
+        error = max((case.max_relative_error for case in result.cases), default=None)
+        dice = min((case.dice for case in result.cases), default=None)
+        table.add_row(
+            result.file,
+            f"{result.backend} {result.isa}".strip(),
+            str(len(result.cases)),
+            "" if error is None else f"{error:.1e}",
+            "" if dice is None else f"{dice:.4f}",
+            result.status if result.status == "passed" else f"{result.status}: {result.why}",
+        )
+    console.print(table)
+    parity = Table(
+        "artefact", "backend", "precision", "instruction set", "relative error", "Dice", "score shift"
+    )
+    for row in _as_json(bundle, ())["parity"]:
+        parity.add_row(
+            row["file"],
+            row["backend"],
+            row["precision"],
+            row["isa"],
+            f"{row['max_relative_error']:.1e}",
+            "" if row["dice"] is None else f"{row['dice']:.4f}",
+            "" if row["score_shift"] is None else f"{row['score_shift']:.3f}",
+        )
+    if parity.row_count:
+        console.print("Parity measured when the bundle was made:")
+        console.print(parity)
+
+
+def _is_embedded(bundle: Bundle) -> bool:
+    from npc_edge.engine.model.embedded import EMBEDDED_SHA256
+
+    return bundle.manifest_sha256 == EMBEDDED_SHA256

@@ -1,0 +1,234 @@
+"""Golden cases: does this artefact, on this machine, still say what it said when the bundle was made?
+
+golden/<network>.<case>.npz holds, without pickles: `input.<name>` (1, C, Z, Y, X) float16; for each output
+`sample.<name>`, the raw values at every `step.<name>`-th voxel (z, y, x), all of them for a score; and for
+each map `labels.<name>` (Z, Y, X) uint8: the winning channel, or of a single one whether it is positive.
+All are what the fp32 artefact made of the input where the bundle was made.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npc_edge.engine.errors import BackendError, BundleError
+from npc_edge.engine.model.bundle import Bundle
+from npc_edge.engine.model.manifest import Artefact, NetworkSpec
+from npc_edge.engine.model.metrics import mean_dice, relative_error
+from npc_edge.engine.model.runner import Arrays, Runner
+from npc_edge.engine.model.runners import open_runner
+from npc_edge.engine.types import Options
+
+_SAMPLES = 40_000
+"""Values kept of a map, about: enough to catch any change of arithmetic, small enough for a bundle."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """relative_error: largest difference over the output's range. dice: lowest mean over labels."""
+
+    relative_error: float
+    dice: float
+
+
+TOLERANCES: Mapping[str, Tolerance] = {
+    # Another instruction set sums in another order: 1e-5 a network, measured; a wrong kernel is far above.
+    "fp32": Tolerance(1e-3, 0.999),
+    # 11 bits of mantissa through tens of layers.
+    "fp16": Tolerance(2e-2, 0.99),
+    # 8 bits: a sound runtime stays near 0.07, one that mistakes signs or saturates was seen at 0.55.
+    "int8-u8s8": Tolerance(2e-1, 0.9),
+    "int8-s8s8": Tolerance(2e-1, 0.9),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenCase:
+    """Inputs to feed and what to compare; arrays as in the module's docstring, inputs float32."""
+
+    name: str
+    inputs: Arrays
+    samples: Mapping[str, NDArray[np.float32]]
+    steps: Mapping[str, tuple[int, int, int]]
+    labels: Mapping[str, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case on one runner; true when it is within the tolerance."""
+
+    case: str
+    max_relative_error: float
+    dice: float
+    passed: bool
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+
+@dataclass(frozen=True)
+class ArtefactResult:
+    """All golden cases of one artefact. `skipped` and `untested` are not failures, nor are they passes."""
+
+    network: str
+    file: str
+    precision: str
+    backend: str
+    isa: str
+    status: Literal["passed", "failed", "skipped", "untested"]
+    why: str
+    cases: tuple[CaseResult, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.status != "failed"
+
+
+def storable(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest input a golden case holds without loss: multiples of 1/256, within float16.
+
+    ValueError beyond ±8: such an input is not normalised.
+    """
+    if not np.isfinite(image).all() or np.abs(image).max() > 8:
+        raise ValueError("a golden case wants a normalised input")
+    return (np.round(image * 256) / 256).astype(np.float32)
+
+
+def save_golden(path: Path, inputs: Arrays, outputs: Arrays) -> None:
+    """Write golden/<network>.<case>.npz from what a trusted runner made of `storable` inputs."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, image in inputs.items():
+        arrays[f"input.{name}"] = image.astype(np.float16)
+        if not np.array_equal(arrays[f"input.{name}"].astype(np.float32), image):
+            raise ValueError(f"input {name} is not storable")
+    for name, values in outputs.items():
+        step = _step(values.shape)
+        arrays[f"sample.{name}"] = _sample(values, step)
+        arrays[f"step.{name}"] = np.array(step, dtype=np.int64)
+        if values.ndim == 5:
+            arrays[f"labels.{name}"] = winners(values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load_golden(path: Path) -> GoldenCase:
+    """Read a case; BundleError when the file is not one."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            held = {key: archive[key] for key in archive.files}
+        parts: dict[str, dict[str, NDArray[np.generic]]] = {
+            k: {} for k in ("input", "sample", "step", "labels")
+        }
+        for key, array in held.items():
+            kind, _, name = key.partition(".")
+            parts[kind][name] = array
+        steps = {}
+        for name, array in parts["step"].items():
+            z, y, x = (int(n) for n in array.tolist())
+            steps[name] = (max(z, 1), max(y, 1), max(x, 1))
+        if not parts["input"] or not parts["sample"] or set(parts["sample"]) != set(steps):
+            raise ValueError("nothing to feed or to compare")
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path.name} is not a golden case") from error
+    return GoldenCase(
+        path.stem.rpartition(".")[2],
+        {name: array.astype(np.float32) for name, array in parts["input"].items()},
+        {name: array.astype(np.float32) for name, array in parts["sample"].items()},
+        steps,
+        {name: array.astype(np.uint8) for name, array in parts["labels"].items()},
+    )
+
+
+def golden_cases(bundle: Bundle, network: str) -> Iterator[GoldenCase]:
+    """The bundle's golden cases of one network, in the order of their names; hashes checked again."""
+    for name in sorted(bundle.manifest.files):
+        folder, _, file = name.rpartition("/")
+        stem = file.removesuffix(".npz")
+        if folder == "golden" and stem != file and stem.rpartition(".")[0] == network:
+            yield load_golden(bundle.file(name))
+
+
+def compare(case: GoldenCase, outputs: Arrays, tolerance: Tolerance) -> CaseResult:
+    """What a runner made of a case against what is expected. A missing or misshapen output fails."""
+    errors, scores = [0.0], [1.0]
+    for name, expected in case.samples.items():
+        values = outputs.get(name)
+        right = values is not None and values.ndim in (2, 5)
+        if values is None or not right:
+            errors.append(math.inf)
+            continue
+        errors.append(relative_error(_sample(values, case.steps[name]), expected))
+        if name in case.labels:
+            labels = winners(values)
+            fits = labels.shape == case.labels[name].shape
+            scores.append(mean_dice(labels, case.labels[name]) if fits else 0.0)
+    error, score = max(errors), min(scores)
+    passed = error <= tolerance.relative_error and score >= tolerance.dice
+    return CaseResult(case.name, error, score, passed)
+
+
+def verify(bundle: Bundle, options: Options | None = None) -> tuple[ArtefactResult, ...]:
+    """Run the golden cases of every artefact of a bundle that this machine can run."""
+    wanted = Options() if options is None else options
+    return tuple(
+        _verify_artefact(bundle, network, artefact, wanted)
+        for network in bundle.manifest.networks
+        for artefact in network.artefacts
+    )
+
+
+def winners(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(1, K, Z, Y, X) → (Z, Y, X) uint8: the largest channel; for one channel 1 where it is positive."""
+    if values.shape[1] == 1:
+        return np.asarray(values[0, 0] > 0, dtype=np.uint8)
+    return np.asarray(np.argmax(values[0], axis=0), dtype=np.uint8)
+
+
+def _verify_artefact(
+    bundle: Bundle, network: NetworkSpec, artefact: Artefact, options: Options
+) -> ArtefactResult:
+    asked: dict[str, Literal["fp32", "fp16", "int8"]] = {"fp32": "fp32", "fp16": "fp16", "int8-u8s8": "int8"}
+    precision = asked.get(artefact.precision)
+    facts = (network.name, artefact.file, artefact.precision)
+    if precision is None or artefact.format != "onnx":
+        return ArtefactResult(*facts, "none", "", "skipped", "no runner for it in this version")
+    chosen = Options(options.backend, options.device, precision, threads=options.threads)
+    try:
+        with open_runner(bundle, network.name, chosen) as runner:
+            info = runner.describe()
+            results = tuple(_run(runner, c, artefact) for c in golden_cases(bundle, network.name))
+    except BackendError as error:
+        return ArtefactResult(*facts, "none", "", "skipped", error.message)
+    if not results:
+        return ArtefactResult(*facts, info.backend, info.isa, "untested", "no golden case of this network")
+    failed = [result.case for result in results if not result]
+    status: Literal["passed", "failed"] = "failed" if failed else "passed"
+    why = f"out of tolerance: {', '.join(failed)}" if failed else f"{len(results)} golden cases"
+    return ArtefactResult(*facts, info.backend, info.isa, status, why, results)
+
+
+def _run(runner: Runner, case: GoldenCase, artefact: Artefact) -> CaseResult:
+    return compare(case, runner.infer(case.inputs), TOLERANCES[artefact.precision])
+
+
+def _step(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Steps (z, y, x) that leave about _SAMPLES values of a map, coarser in plane than across."""
+    if len(shape) != 5:
+        return 1, 1, 1
+    factor = max(1.0, math.prod(shape) / _SAMPLES)
+    across = max(1, round(factor ** (1 / 5)))
+    in_plane = max(1, math.ceil(math.sqrt(factor / across)))
+    return across, in_plane, in_plane
+
+
+def _sample(values: NDArray[np.float32], step: tuple[int, int, int]) -> NDArray[np.float32]:
+    if values.ndim != 5:
+        return values
+    return values[:, :, :: step[0], :: step[1], :: step[2]]
