@@ -7,10 +7,11 @@ The anatomy underneath is never changed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from npc_edge.bench.phantom.anatomy import Anatomy, side_mask
 from npc_edge.bench.phantom.canvas import HeadGrid, smooth_noise
@@ -43,8 +44,10 @@ CATEGORY: dict[str, str] = {
             "petrous_apex",
             "foramina",
             "cervical_vertebra",
-        )
-        + ("sphenoid_sinus", "ethmoid_sinus", "maxillary_sinus"),
+            "sphenoid_sinus",
+            "ethmoid_sinus",
+            "maxillary_sinus",
+        ),
         "T3",
     ),
     **dict.fromkeys(
@@ -60,7 +63,7 @@ CATEGORY: dict[str, str] = {
         "T4",
     ),
 }
-"""The category a tumour has once it enters a structure, both editions; see `truth.py` for where they differ."""
+"""The category of a tumour that enters a structure, both editions; `truth.py` says where they differ."""
 
 # Where tumours start on the wall, for the left side (ideal frame, mm), with how often.
 _ORIGINS: tuple[tuple[Point, float], ...] = (
@@ -140,7 +143,7 @@ def grow_tumour(anatomy: Anatomy, stage: str, seed: int, slice_mm: float = 5.0) 
 
 
 def beyond_lateral(anatomy: Anatomy) -> NDArray[np.bool_]:
-    """(Z, Y, X) bool: unnamed tissue beyond the (antero)lateral surface of the lateral pterygoid, both sides."""
+    """(Z, Y, X) bool: unnamed tissue beyond the anterolateral surface of the lateral pterygoids."""
     x, y, z = anatomy.ideal
     lateral = (np.abs(x) - 33.5) * _LATERAL_NORMAL[0] + y * _LATERAL_NORMAL[1]
     region = (lateral > 9.0) & (np.abs(x) > 30) & (z > -8) & (z < 34) & (y < 14)
@@ -173,7 +176,7 @@ class _Scene:
         inside = np.ones(anatomy.tissue.shape, dtype=bool)
         for coordinate, low, high in zip(anatomy.ideal, *_REACH, strict=True):
             inside &= (coordinate > low) & (coordinate < high)
-        self.box = ndimage.find_objects(inside.astype(np.uint8))[0]
+        self.box = bounding_box(inside)
         self.ideal = tuple(c[self.box] for c in anatomy.ideal)
         self.structure = anatomy.structure[self.box]
         self.beyond = beyond_lateral(anatomy)[self.box]
@@ -185,7 +188,8 @@ class _Scene:
         self.roughness += np.float32(0.8) * smooth_noise(anatomy.grid, rng, 6.0, self.box)
         self.ramp = float(rng.uniform(0.8, 1.6))
         # A border of a voxel: the edge of what it may enter is no knife's cut.
-        self.edge = ndimage.uniform_filter(self.allowed.astype(np.float32), (1, 3, 3))
+        allowed: Any = sitk.GetImageFromArray(self.allowed.astype(np.float32))
+        self.edge = np.asarray(sitk.GetArrayFromImage(sitk.Mean(allowed, [1, 1, 0])))
 
     def _allowed(self, stage: str) -> NDArray[np.bool_]:
         tissue = self.anatomy.tissue[self.box]
@@ -198,7 +202,7 @@ class _Scene:
         if stage != "T4":
             higher |= self.beyond
         # About a millimetre stays clear, so that partial volume does not feign an invasion.
-        clear = ~ndimage.binary_dilation(higher)
+        clear = ~dilated(higher)
         if stage == "T1":
             return np.asarray(allowed & clear)
         x, y, _ = self.ideal
@@ -227,14 +231,15 @@ class _Scene:
 
     def _attached(self, fraction: Field) -> Field:
         """Only the component that holds most of the nasopharyngeal wall; its soft border is kept."""
-        labels, count = ndimage.label(fraction >= 0.5)
-        if count == 0:
+        solid: Any = sitk.GetImageFromArray((fraction >= 0.5).astype(np.uint8))
+        labels = np.asarray(sitk.GetArrayFromImage(sitk.ConnectedComponent(solid)))
+        sizes = np.bincount(labels[self.structure == Structure.NASOPHARYNX])
+        if sizes.size == 0:
             return np.zeros_like(fraction)
-        sizes = np.bincount(labels[self.structure == Structure.NASOPHARYNX], minlength=count + 1)
         sizes[0] = 0
         if sizes.max() == 0:
             return np.zeros_like(fraction)
-        kept = ndimage.binary_dilation(labels == int(sizes.argmax()), iterations=2)
+        kept = dilated(dilated(labels == int(sizes.argmax())))
         return np.where(kept & ~((labels > 0) & (labels != int(sizes.argmax()))), fraction, np.float32(0))
 
     def deep_enough(self, fraction: Field, criterion: str, side: str, slice_mm: float) -> bool:
@@ -257,15 +262,35 @@ def penetration(inside: NDArray[np.bool_], grid: HeadGrid) -> tuple[float, float
     """
     if not inside.any():
         return 0.0, 0.0
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    box = bounding_box(inside)
     spacing = grid.spacing
-    widths = [
-        2 * float(ndimage.distance_transform_edt(np.pad(plane, 1), sampling=(spacing[1], spacing[0])).max())
-        - (spacing[0] + spacing[1]) / 2
-        for plane in inside[box]
-    ]
+    pixel = (spacing[0] + spacing[1]) / 2
+    widths = [2 * _widest(plane, spacing[:2]) - pixel for plane in inside[box]]
     tall = sum(w >= 2.0 for w in widths) * spacing[2]
     return max(0.0, *widths), tall
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The smallest box (z, y, x) that holds every voxel of a mask that is not empty."""
+    ends = []
+    for axis in range(3):
+        seen = np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis)))
+        ends.append(slice(int(seen[0]), int(seen[-1]) + 1))
+    return ends[0], ends[1], ends[2]
+
+
+def dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask grown by one voxel along each axis."""
+    image: Any = sitk.GetImageFromArray(mask.astype(np.uint8))
+    return np.asarray(sitk.GetArrayFromImage(sitk.BinaryDilate(image, [1, 1, 1], sitk.sitkCross))) > 0
+
+
+def _widest(plane: NDArray[np.bool_], spacing: tuple[float, float]) -> float:
+    """Largest distance (mm) of a pixel of a mask (Y, X) to the nearest one outside; spacing (x, y)."""
+    outside: Any = sitk.GetImageFromArray(np.pad(~plane, 1, constant_values=True).astype(np.uint8))
+    outside.SetSpacing(spacing)
+    distance: Any = sitk.SignedMaurerDistanceMap(outside, squaredDistance=False, useImageSpacing=True)
+    return max(0.0, float(np.asarray(sitk.GetArrayFromImage(distance)).max()))
 
 
 def _named_side(criterion: str, side: str) -> str:
