@@ -60,7 +60,7 @@ $(VENV)/.environment:
 
 $(VENV)/.plain: $(VENV)/.environment $(REQUIREMENTS)
 	rm -rf build
-	$(PIP) install --constraint constraints.txt .
+	$(PIP) install --constraint constraints.txt '.[bench]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.plain

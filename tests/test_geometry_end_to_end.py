@@ -153,10 +153,10 @@ def corners(image: nibabel.Nifti1Image) -> NDArray[np.float64]:
 @pytest.mark.parametrize("name", ["axial", "enhanced", "oblique"])
 def test_highdicom_reads_the_same_tumour_from_seg_dcm(ran: dict[str, Ran], name: str) -> None:
     seg = hd.seg.segread(ran[name].out / "seg.dcm")
-    numbers = [
-        n for n in seg.segment_numbers if "tumour" in seg.get_segment_description(n).SegmentLabel.lower()
-    ]
-    volume = seg.get_volume(segment_numbers=numbers[:1], combine_segments=True)
+    labels = {n: seg.get_segment_description(n).SegmentLabel for n in seg.segment_numbers}
+    numbers = [n for n, label in labels.items() if label.startswith("RESEARCH")]
+    assert len(numbers) == 1, labels
+    volume = seg.get_volume(segment_numbers=numbers, combine_segments=True)
     found = set(
         map(tuple, np.rint(volume.map_indices_to_reference(np.argwhere(volume.array > 0)) * 20).astype(int))
     )
