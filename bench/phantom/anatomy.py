@@ -42,9 +42,10 @@ _FROM_THE_OUTSIDE_IN = (
 class Anatomy:
     """A head without tumour.
 
-    tissue, structure: (Z, Y, X) uint8, `Tissue` and unsided `Structure` codes. ideal: x, y, z, each (Z, Y, X)
-    float32: where a voxel lies in the ideal frame (mm); the midplane is x = 0 there. wall_mm: thickness of the
-    nasopharyngeal wall, lymphoid tissue included. findings: what a radiologist would mention.
+    tissue, structure: (Z, Y, X) uint8, `Tissue` and unsided `Structure` codes. ideal: x, y, z, each
+    (Z, Y, X) float32: where a voxel lies in the ideal frame (mm); the midplane is x = 0 there. wall_mm:
+    thickness of the nasopharyngeal wall, lymphoid tissue included. findings: what a radiologist would
+    mention.
     """
 
     seed: int

@@ -104,7 +104,7 @@ class Canvas:
         """Slices of the voxels that may lie between two corners (x, y, z mm, ideal frame)."""
         slices = []
         for k in (2, 1, 0):
-            ends = (np.array([low[k], high[k]]) + [-_PAD_MM, _PAD_MM]) * self.warp.scale[k]
+            ends = np.array([low[k] - _PAD_MM, high[k] + _PAD_MM]) * self.warp.scale[k]
             first = (ends[0] - self.grid.origin[k]) / self.grid.spacing[k]
             last = (ends[1] - self.grid.origin[k]) / self.grid.spacing[k]
             count = self.grid.shape[2 - k]

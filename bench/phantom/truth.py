@@ -1,4 +1,4 @@
-"""The truth of a phantom, from how it was built. Independent of the engine's rules: nothing of it is imported.
+"""The truth of a phantom, from how it was built; independent of the engine, of which nothing is imported.
 
 A criterion counts as invaded from 2 mm in plane over at least 5 mm along z; a tumour is grown so that what is
 meant is deeper (3 mm and 1.5 slices) and what is not meant of a higher category stays free. The editions
