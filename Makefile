@@ -60,7 +60,7 @@ $(VENV)/.environment:
 
 $(VENV)/.plain: $(VENV)/.environment $(REQUIREMENTS)
 	rm -rf build
-	$(PIP) install --constraint constraints.txt '.[bench]'
+	$(PIP) install --constraint constraints.txt .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.plain

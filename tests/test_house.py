@@ -1,10 +1,10 @@
 """The house stands as the design says: quick to start, no heavy imports, short files, documented codes."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,12 +27,14 @@ def name(path: Path) -> str:
 
 
 def test_help_takes_less_than_300_ms() -> None:
-    """The quickest of several: the slower ones measure what else the machine was doing."""
+    """The quickest of several, in processor time: a busy machine is not ours to measure."""
     taken = []
-    for _ in range(7):
-        begun = time.perf_counter()
+    for _ in range(5):
+        before = os.times()
         subprocess.run([*PROGRAM, "--help"], capture_output=True, check=True)
-        taken.append(time.perf_counter() - begun)
+        after = os.times()
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        taken.append(used)
     assert min(taken) < 0.3, taken
 
 
@@ -63,24 +65,13 @@ def test_help_loads_no_numbers() -> None:
     assert not loaded_by("import npc_edge.engine.cli.app") & {"numpy", "pydicom", "SimpleITK", "onnxruntime"}
 
 
-@pytest.mark.parametrize(
-    ("folders", "optional"),
-    [
-        (("engine/", "kernels/", "calibration/"), ("torch", "onnx", "onnxscript", "nibabel", "scipy")),
-        (("bench/",), ("torch", "onnx", "onnxscript", "nibabel")),
-    ],
-    ids=["a plain install", "with the bench extra"],
-)
-def test_every_module_imports_without_what_is_optional(
-    folders: tuple[str, ...], optional: tuple[str, ...]
-) -> None:
-    """All but the recipe and the exporter, which train and convert with torch."""
+def test_every_module_imports_without_what_is_optional() -> None:
+    """A plain install has neither torch nor scipy: all but the recipe and the exporter must do without."""
+    optional = ("torch", "onnx", "onnxscript", "nibabel", "scipy")
     modules = [
         "npc_edge." + name(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
         for path in SOURCES
-        if name(path).startswith(folders)
-        and not name(path).startswith("bench/demo/")
-        and path.name != "__main__.py"
+        if not name(path).startswith(("bench/demo/", "export/")) and path.name != "__main__.py"
     ]
     code = f"import importlib, sys\nfor name in {optional}: sys.modules[name] = None\n"
     code += f"for name in {modules}: importlib.import_module(name)"
