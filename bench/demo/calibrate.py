@@ -1,0 +1,163 @@
+"""What the exported networks do on heads they never saw, and the numbers the manifest takes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from npc_edge.bench.demo import cache
+from npc_edge.bench.demo.coarse import SPACING_MM as COARSE_MM
+from npc_edge.bench.demo.coarse import draw_coarse
+from npc_edge.bench.demo.sample import SPACING, Sample, draw_sample
+from npc_edge.bench.phantom.structures import Structure
+from npc_edge.calibration.calibrators import apply, fit_temperature
+from npc_edge.engine.model.locate import peak
+
+_VOXEL_ML = float(np.prod(SPACING)) / 1000
+_MARGIN = 0.12
+"""Half the width of the grey zone in probability, at least."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One validation case: the score, and how tumour and anatomy overlap with the truth."""
+
+    npc: bool
+    stage: str
+    logit: float
+    truth_ml: float
+    dice: tuple[float, ...]  # at each of THRESHOLDS; of a healthy case the millilitres found
+    anatomy: NDArray[np.int64]  # (classes, 3): both, predicted, true
+
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
+
+
+def look(
+    npc: Path, heads: Sequence[Path], cases: int, threads: int, say: Callable[[str], None]
+) -> list[Seen]:
+    """Run the exported network on `cases` drawn samples, half of them with a tumour, stages in turn."""
+    session = _session(npc, threads)
+    found = []
+    loaded = [cache.load(path) for path in heads]
+    sick = [c for c in loaded if c.layers]
+    for number in range(cases):
+        rng = np.random.default_rng([20_265, number])
+        case = (sick if number % 2 == 0 else loaded)[number // 2 % len(sick if number % 2 == 0 else loaded)]
+        layer = None
+        if number % 2 == 0:
+            wanted = number // 2 % 4
+            layer = case.layers[min(wanted + number // 2 // len(sick), 99) % len(case.layers)]
+        sample = draw_sample(case, layer, rng)
+        outputs = session.run(["tumour", "anatomy", "detection"], {"image": sample.image[None]})
+        found.append(_judge(sample, "none" if layer is None else layer.stage, outputs))
+        if (number + 1) % 40 == 0:
+            say(f"validation: {number + 1} of {cases} cases")
+    return found
+
+
+def _judge(sample: Sample, stage: str, outputs: Sequence[NDArray[np.float32]]) -> Seen:
+    tumour, anatomy, score = outputs
+    seen = 1 / (1 + np.exp(-tumour[0, 0]))
+    dice = []
+    for threshold in THRESHOLDS:
+        mask = seen >= threshold
+        both = float((mask & (sample.tumour > 0)).sum())
+        size = float(mask.sum() + sample.tumour.sum())
+        dice.append(2 * both / size if sample.npc else float(mask.sum()) * _VOXEL_ML)
+    truth = sample.anatomy
+    assert truth is not None
+    label = anatomy[0, :, :, ::2, ::2].argmax(0)
+    known = truth != 255
+    rows = (
+        [((label == c) & (truth == c)).sum() for c in range(len(Structure))],
+        [((label == c) & known).sum() for c in range(len(Structure))],
+        [(truth == c).sum() for c in range(len(Structure))],
+    )
+    volume = float(sample.tumour.sum()) * _VOXEL_ML
+    return Seen(sample.npc, stage, float(score[0, 0]), volume, tuple(dice), np.array(rows).T)
+
+
+def settle(found: Sequence[Seen]) -> dict[str, Any]:
+    """Temperature, operating point, thresholds and what was measured, from validation cases."""
+    logits = np.array([s.logit for s in found])
+    labels = np.array([int(s.npc) for s in found])
+    fit = fit_temperature(logits, labels)
+    temperature = max(fit.temperature, 0.5)  # cases told apart without error ask for none: stay modest
+    probability = apply(logits, temperature)
+    threshold = _operating_point(probability, labels)
+    best = int(np.argmax([np.mean([s.dice[i] for s in found if s.npc]) for i in range(len(THRESHOLDS))]))
+    healthy_ml = [s.dice[best] for s in found if not s.npc]
+    low, high = max(0.02, threshold - _MARGIN), min(0.98, threshold + _MARGIN)
+    anatomy = np.sum([s.anatomy for s in found], axis=0)
+    per_class = 2 * anatomy[:, 0] / np.maximum(anatomy[:, 1] + anatomy[:, 2], 1)
+    stages = sorted({s.stage for s in found if s.npc})
+    return {
+        "cases": len(found),
+        "prevalence": float(labels.mean()),
+        "temperature": temperature,
+        "log_loss": fit.log_loss,
+        "auc": auc(logits, labels),
+        "threshold": threshold,
+        "low": low,
+        "high": high,
+        "sensitivity": float((probability[labels == 1] >= threshold).mean()),
+        "specificity": float((probability[labels == 0] < threshold).mean()),
+        "tumour_threshold": THRESHOLDS[best],
+        "dice": float(np.mean([s.dice[best] for s in found if s.npc])),
+        "dice_by_stage": {
+            t: float(np.mean([s.dice[best] for s in found if s.npc and s.stage == t])) for t in stages
+        },
+        "healthy_ml_p95": float(np.percentile(healthy_ml, 95)) if healthy_ml else 0.0,
+        "anatomy_dice": {s.name.lower(): float(per_class[s]) for s in Structure},
+    }
+
+
+def _operating_point(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Where sensitivity + specificity is largest; the middle of the gap there, within 0.2..0.8."""
+    candidates = np.linspace(0.2, 0.8, 61)
+    youden = [
+        float((probability[labels == 1] >= t).mean() - (probability[labels == 0] >= t).mean())
+        for t in candidates
+    ]
+    best = candidates[np.isclose(youden, max(youden))]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
+def auc(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Area under the ROC curve; ties count half."""
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    return float((positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean())
+
+
+def aim(locator: Path, heads: Sequence[Path], cases: int, threads: int) -> dict[str, float]:
+    """The locator's error in mm and its confidence, by the engine's own reading of the heatmap."""
+    session = _session(locator, threads)
+    apart, sure = [], []
+    for number in range(cases):
+        rng = np.random.default_rng([20_266, number])
+        image, point = draw_coarse(cache.load(heads[number % len(heads)]), rng)
+        heat = session.run(["heatmap"], {"image": image[None]})[0]
+        index, confidence = peak(heat[0, 0], (COARSE_MM,) * 3)
+        apart.append(float(np.linalg.norm(index - point)) * COARSE_MM)
+        sure.append(confidence)
+    return {
+        "cases": cases,
+        "mm_median": float(np.median(apart)),
+        "mm_p95": float(np.percentile(apart, 95)),
+        "mm_p99": float(np.percentile(apart, 99)),
+        "confidence_p01": float(np.percentile(sure, 1)),
+        "confidence_median": float(np.median(sure)),
+    }
+
+
+def _session(path: Path, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
