@@ -17,6 +17,8 @@ from npc_edge.bench.phantom.anatomy import Anatomy, side_mask
 from npc_edge.bench.phantom.canvas import HeadGrid, smooth_noise
 from npc_edge.bench.phantom.structures import PAIRED, Structure, Tissue
 
+_itk: Any = sitk  # its functions carry no types
+
 Point = tuple[float, float, float]
 Field = NDArray[np.float32]
 
@@ -189,7 +191,7 @@ class _Scene:
         self.ramp = float(rng.uniform(0.8, 1.6))
         # A border of a voxel: the edge of what it may enter is no knife's cut.
         allowed: Any = sitk.GetImageFromArray(self.allowed.astype(np.float32))
-        self.edge = np.asarray(sitk.GetArrayFromImage(sitk.Mean(allowed, [1, 1, 0])))
+        self.edge = np.asarray(sitk.GetArrayFromImage(_itk.Mean(allowed, [1, 1, 0])))
 
     def _allowed(self, stage: str) -> NDArray[np.bool_]:
         tissue = self.anatomy.tissue[self.box]
@@ -232,7 +234,7 @@ class _Scene:
     def _attached(self, fraction: Field) -> Field:
         """Only the component that holds most of the nasopharyngeal wall; its soft border is kept."""
         solid: Any = sitk.GetImageFromArray((fraction >= 0.5).astype(np.uint8))
-        labels = np.asarray(sitk.GetArrayFromImage(sitk.ConnectedComponent(solid)))
+        labels = np.asarray(sitk.GetArrayFromImage(_itk.ConnectedComponent(solid)))
         sizes = np.bincount(labels[self.structure == Structure.NASOPHARYNX])
         if sizes.size == 0:
             return np.zeros_like(fraction)
@@ -282,14 +284,14 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
 def dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask grown by one voxel along each axis."""
     image: Any = sitk.GetImageFromArray(mask.astype(np.uint8))
-    return np.asarray(sitk.GetArrayFromImage(sitk.BinaryDilate(image, [1, 1, 1], sitk.sitkCross))) > 0
+    return np.asarray(sitk.GetArrayFromImage(_itk.BinaryDilate(image, [1, 1, 1], sitk.sitkCross))) > 0
 
 
 def _widest(plane: NDArray[np.bool_], spacing: tuple[float, float]) -> float:
     """Largest distance (mm) of a pixel of a mask (Y, X) to the nearest one outside; spacing (x, y)."""
     outside: Any = sitk.GetImageFromArray(np.pad(~plane, 1, constant_values=True).astype(np.uint8))
     outside.SetSpacing(spacing)
-    distance: Any = sitk.SignedMaurerDistanceMap(outside, squaredDistance=False, useImageSpacing=True)
+    distance: Any = _itk.SignedMaurerDistanceMap(outside, squaredDistance=False, useImageSpacing=True)
     return max(0.0, float(np.asarray(sitk.GetArrayFromImage(distance)).max()))
 
 
