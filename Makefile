@@ -25,7 +25,7 @@ demo: $(VENV)/.code
 	@echo "A synthetic head went in ($(DEMO)/study); open $(DEMO)/result/report.html in a browser."
 
 test: $(VENV)/.dev $(VENV)/.code
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: lint types imports tests
 
@@ -42,7 +42,7 @@ imports: $(VENV)/.dev $(VENV)/.code
 	cd $(VENV) && bin/lint-imports --config ../pyproject.toml --cache-dir ../.import_linter_cache
 
 tests: $(VENV)/.dev $(VENV)/.code
-	$(BIN)/python -W error -m pytest -n $(JOBS)
+	$(BIN)/python -W error -m pytest -n $(JOBS) --dist loadfile
 
 bench: $(VENV)/.dev $(VENV)/.code
 	$(BIN)/python -m npc_edge.bench latency --runs 5
