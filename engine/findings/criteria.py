@@ -16,7 +16,7 @@ from npc_edge.engine.findings.measure import Overlap, measure
 from npc_edge.engine.findings.rules import EDITIONS, Edition, Limits, StructureRule, SurfaceRule
 from npc_edge.engine.findings.scene import Scene
 from npc_edge.engine.findings.sides import SidedLabel
-from npc_edge.engine.findings.signal import Level, marrow, sinus
+from npc_edge.engine.findings.signal import marrow, sinus
 from npc_edge.engine.findings.surface import beyond, fit_surface
 from npc_edge.engine.types import CranialNerves, NotAssessable, Side, Status, StructureEvidence
 
@@ -127,7 +127,7 @@ def _criterion(scene: Scene, rule: StructureRule, label: SidedLabel) -> Criterio
     judgement = _judge(scene, rule, region)
     if judgement.dropped:
         return None
-    notes = [note for note in (_shortfall(overlap, limits), judgement.cap) if note]
+    notes = [note for note in (_shortfall(overlap, limits, scene.field.threshold), judgement.cap) if note]
     fires_in = EDITIONS if not notes else ()
     named = tuple(edition for edition in fires_in if edition in rule.named_in)
     if fires_in and named != fires_in:
@@ -144,20 +144,18 @@ def _criterion(scene: Scene, rule: StructureRule, label: SidedLabel) -> Criterio
 
 
 def _is_more_than_contact(overlap: Overlap, limits: Limits) -> bool:
-    return overlap.support >= limits.probability or overlap.depth_mm >= limits.contact_mm
+    return overlap.depth_mm >= min(limits.contact_mm, limits.depth_mm)
 
 
-def _shortfall(overlap: Overlap, limits: Limits) -> str:
-    """Why an overlap is not deep or sure enough, '' when it is."""
-    if overlap.support >= limits.probability:
-        return ""
-    if overlap.depth_mm < limits.depth_mm:
+def _shortfall(overlap: Overlap, limits: Limits, threshold: float) -> str:
+    """Why an overlap is not deep or sure enough, '' when it is. threshold: the mask's."""
+    if overlap.depth_mm < limits.depth_mm - 1e-6:
         return f"{overlap.depth_mm:.1f} mm deep, less than {limits.depth_mm:g} mm"
-    if overlap.slices < limits.slices:
-        return f"that deep on {overlap.slices} of {limits.slices} slices"
-    return (
-        f"that deep only at a tumour probability of {overlap.support:.2f}, less than {limits.probability:g}"
-    )
+    if overlap.support < threshold:
+        return f"that deep on fewer than {limits.slices} neighbouring slices"
+    if overlap.core < limits.probability:
+        return f"tumour probability {overlap.core:.2f} at that depth, less than {limits.probability:g}"
+    return ""
 
 
 def _judge(scene: Scene, rule: StructureRule, region: NDArray[np.bool_]) -> Judgement:
@@ -169,7 +167,8 @@ def _judge(scene: Scene, rule: StructureRule, region: NDArray[np.bool_]) -> Judg
     if "marrow_t1" in rule.needs:
         return _judge_marrow(scene, rule, region)
     if "sinus_signal" in rule.needs:
-        verdict = sinus(_level_in(scene, rule, region), scene.tumour, scene.rules.signal)
+        overlap = scene.level(_sure_part(scene, rule, region), scene.near_geometry)
+        verdict = sinus(overlap, scene.tumour, scene.rules.signal)
         if verdict == "undecided":
             return Judgement("no T2 signal to tell tumour from secretion")
         return Judgement(dropped=verdict in ("air", "secretion"))
@@ -177,8 +176,9 @@ def _judge(scene: Scene, rule: StructureRule, region: NDArray[np.bool_]) -> Judg
 
 
 def _judge_marrow(scene: Scene, rule: StructureRule, region: NDArray[np.bool_]) -> Judgement:
-    overlap = _level_in(scene, rule, region)
-    verdict = marrow(overlap, scene.tumour, scene.marrow_t1(rule.structure), scene.rules.signal)
+    sure = _sure_part(scene, rule, region)
+    bone = scene.bone(rule.structure, sure)
+    verdict = marrow(scene.level(sure, scene.near_geometry), scene.tumour, bone, scene.rules.signal)
     if verdict == "sclerosis":
         return Judgement(dropped=True)
     if verdict == "preserved":
@@ -190,10 +190,10 @@ def _judge_marrow(scene: Scene, rule: StructureRule, region: NDArray[np.bool_]) 
     return Judgement()
 
 
-def _level_in(scene: Scene, rule: StructureRule, region: NDArray[np.bool_]) -> Level:
-    """Signal of the sure part of an overlap, of all of it where that is empty."""
+def _sure_part(scene: Scene, rule: StructureRule, region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The sure part of an overlap, all of it where that is empty."""
     sure = region & (scene.field.probability >= scene.rules.limits(rule).probability)
-    return scene.level(sure if sure.any() else region & scene.field.mask, scene.near_geometry)
+    return sure if sure.any() else region & scene.field.mask
 
 
 def _surface(scene: Scene, rule: SurfaceRule) -> tuple[list[Criterion], list[Gap]]:
@@ -213,7 +213,7 @@ def _surface(scene: Scene, rule: SurfaceRule) -> tuple[list[Criterion], list[Gap
         overlap = measure(scene.field, region, limits)
         if overlap is None or not _is_more_than_contact(overlap, limits):
             continue
-        short = _shortfall(overlap, limits)
+        short = _shortfall(overlap, limits, scene.field.threshold)
         status: Status = "equivocal" if short else "unequivocal"
         evidence = _evidence(rule, label.side, status, overlap, 0.0, short)
         found.append(Criterion(evidence, overlap.support, (rule.edition,), (rule.edition,)))

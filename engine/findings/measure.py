@@ -28,7 +28,8 @@ class Field:
     """The tumour around which everything is measured, cropped.
 
     probability (Z, Y, X) float32, 0 in what is no primary tumour; mask (Z, Y, X) bool at the bundle's
-    threshold; pixel (y, x) mm; voxel_mm3; first_slice: index of the crop's slice 0 in the volume.
+    threshold; pixel (y, x) mm; voxel_mm3; first_slice: index of the crop's slice 0 in the volume;
+    threshold: the bundle's, at which the mask was made.
     """
 
     probability: NDArray[np.float32]
@@ -36,18 +37,21 @@ class Field:
     pixel: tuple[float, float]
     voxel_mm3: float
     first_slice: int
+    threshold: float
 
 
 @dataclass(frozen=True)
 class Overlap:
     """Tumour in a region. depth_mm: the deepest slice. slices: those as deep as asked. probability: the
-    90th percentile in the overlap. support: see the module. source_slice: where it is deepest."""
+    90th percentile in the overlap. support: see the module; core: the same on the slices a core needs.
+    source_slice: where it is deepest."""
 
     overlap_mm3: float
     depth_mm: float
     slices: int
     probability: float
     support: float
+    core: float
     source_slice: int
 
 
@@ -72,6 +76,7 @@ def measure(field: Field, region: NDArray[np.bool_], limits: Limits) -> Overlap 
         slices=int((depths >= limits.depth_mm - 1e-6).sum()),
         probability=float(np.percentile(probability[overlap], 90)) if count else 0.0,
         support=on_neighbours(fits, limits.slices),
+        core=on_neighbours(fits, limits.core_slices),
         source_slice=field.first_slice + box[0].start + best,
     )
 

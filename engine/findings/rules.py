@@ -32,11 +32,12 @@ class EditionText(_Data):
 
 
 class Limits(_Data):
-    """depth_mm in plane on `slices` neighbouring slices at `probability` is unequivocal; an overlap less
-    than contact_mm deep is contact, not evidence."""
+    """The mask depth_mm deep in plane on `slices` neighbouring slices is unequivocal when a core of it, as
+    deep on core_slices, has at least `probability`. Less than contact_mm deep is contact, not evidence."""
 
     depth_mm: float = Field(gt=0)
     slices: int = Field(ge=1)
+    core_slices: int = Field(ge=1)
     probability: float = Field(gt=0, lt=1)
     contact_mm: float = Field(ge=0)
     why: str
@@ -92,6 +93,9 @@ class SignalRules(_Data):
     marrow_percentile: float
     marrow_contrast: float
     replaced: float
+    like_width: float
+    like_share: float
+    like_gain: float
     sclerosis_t1: float
     sclerosis_t2: float
     fluid_t2: float

@@ -93,19 +93,20 @@ class Scene:
             signal.level(self.contrasts.t2, points, 50, enough),
         )
 
-    def marrow_t1(self, structure: str) -> float:
-        """Uninvolved marrow of a bone, both sides; of any bone where its own is used up; nan of none.
-
-        A high percentile: the label holds the dark cortex too.
-        """
-        rules = self.rules.signal
+    def bone(self, structure: str, overlap: NDArray[np.bool_]) -> signal.Bone:
+        """Uninvolved bone of a structure, both sides, or of any bone where its own is used up; beside the
+        overlap (Z, Y, X) on the field's crop. Marrow is a high percentile: a label holds dark cortex too."""
+        rules, t1 = self.rules.signal, self.contrasts.t1
         bones = tuple(rule.structure for rule in self.rules.structures if "marrow_t1" in rule.needs)
-        for structures in ((structure,), bones):
-            points = self._uninvolved(structures)
-            value = signal.level(self.contrasts.t1, points, rules.marrow_percentile, 5 * rules.enough_voxels)
-            if np.isfinite(value):
-                return value
-        return float("nan")
+        points = self._uninvolved((structure,))
+        if len(points) < 5 * rules.enough_voxels:
+            points = self._uninvolved(bones)
+        here = signal.points_of(overlap, self.near_geometry)
+        return signal.Bone(
+            signal.level(t1, points, rules.marrow_percentile, 5 * rules.enough_voxels),
+            signal.share_like(t1, points, self.tumour.t1, rules),
+            signal.share_like(t1, here, self.tumour.t1, rules),
+        )
 
     def _of(self, structures: tuple[str, ...], codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
         table = np.zeros(256, dtype=np.bool_)
@@ -141,7 +142,14 @@ def build_scene(
     if box is None or not primary.any():
         return None
     x, y, _ = geometry.spacing
-    field = Field(probability[box], primary[box], (y, x), geometry.voxel_mm3, window[0].start + box[0].start)
+    field = Field(
+        probability[box],
+        primary[box],
+        (y, x),
+        geometry.voxel_mm3,
+        window[0].start + box[0].start,
+        manifest.tumour.threshold,
+    )
     return Scene(
         rules, manifest, geometry, structures, raw, box, field, signal.contrasts(volumes, manifest), labels,
         _touches_edge(mask, segmentation.covered[window]),

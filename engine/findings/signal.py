@@ -41,6 +41,16 @@ class Level:
     t2: float
 
 
+@dataclass(frozen=True)
+class Bone:
+    """T1 of a bone where it is uninvolved: the signal of its marrow, and the share of it that looks like
+    tumour; beside it the same share of the overlap. nan where there is too little of it."""
+
+    marrow_t1: float
+    like: float
+    like_in_overlap: float
+
+
 def contrasts(volumes: Mapping[str, Volume], manifest: Manifest) -> Contrasts:
     """Which volume is a T1 without contrast, which a T2, and whether there is a contrast-enhanced one.
 
@@ -95,21 +105,33 @@ def level(volume: Volume | None, points: Floats, percentile: float, enough: int)
     return float(np.percentile(values, percentile)) if len(values) >= enough else float("nan")
 
 
-def marrow(overlap: Level, tumour: Level, marrow_t1: float, rules: SignalRules) -> Marrow:
-    """Whether tumour signal has replaced marrow where the masks overlap.
+def share_like(volume: Volume | None, points: Floats, signal: float, rules: SignalRules) -> float:
+    """Share of the points whose signal lies within like_width of `signal`; nan with too few points."""
+    if volume is None or len(points) < rules.enough_voxels or not np.isfinite(signal):
+        return float("nan")
+    values = sample(volume, points)
+    values = values[np.isfinite(values)]
+    if len(values) < rules.enough_voxels:
+        return float("nan")
+    return float((np.abs(values - signal) <= rules.like_width * signal).mean())
 
-    marrow_t1: uninvolved marrow of the same structure, on a T1 without fat suppression. Marrow that is not
-    clearly brighter than tumour (red marrow, a thin plate) decides nothing.
+
+def marrow(overlap: Level, tumour: Level, bone: Bone, rules: SignalRules) -> Marrow:
+    """Whether tumour has replaced marrow where the masks overlap, on a T1 without fat suppression.
+
+    Where uninvolved marrow is clearly brighter than tumour, by how far the overlap has come from the one to
+    the other; else by pattern: bone is a mixture of bright and dark, tumour is even.
     """
-    if not np.isfinite([overlap.t1, tumour.t1, marrow_t1]).all() or tumour.t1 <= 0:
+    if not np.isfinite([overlap.t1, tumour.t1]).all() or tumour.t1 <= 0:
         return "undecided"
     dark_t1 = overlap.t1 < rules.sclerosis_t1 * tumour.t1
     if dark_t1 and not overlap.t2 >= rules.sclerosis_t2 * tumour.t2:  # also when T2 is not there to ask
         return "sclerosis" if np.isfinite(overlap.t2) and np.isfinite(tumour.t2) else "undecided"
-    if marrow_t1 < (1 + rules.marrow_contrast) * tumour.t1:
-        return "undecided"
-    replaced = (marrow_t1 - overlap.t1) / (marrow_t1 - tumour.t1)
-    return "replaced" if replaced >= rules.replaced else "preserved"
+    if bone.marrow_t1 >= (1 + rules.marrow_contrast) * tumour.t1:
+        gone = (bone.marrow_t1 - overlap.t1) / (bone.marrow_t1 - tumour.t1)
+        return "replaced" if gone >= rules.replaced else "preserved"
+    even = bone.like_in_overlap >= rules.like_share
+    return "replaced" if even and bone.like_in_overlap - bone.like >= rules.like_gain else "undecided"
 
 
 def sinus(overlap: Level, tumour: Level, rules: SignalRules) -> Sinus:

@@ -16,12 +16,12 @@ from npc_edge.engine.findings.measure import (
 )
 from npc_edge.engine.findings.rules import Limits
 
-LIMITS = Limits(depth_mm=2.0, slices=2, probability=0.9, contact_mm=1.0, why="test")
+LIMITS = Limits(depth_mm=2.0, slices=2, core_slices=1, probability=0.9, contact_mm=1.0, why="test")
 
 
 def field_of(probability, pixel=(0.5, 0.5), slice_mm=4.0):
     probability = np.asarray(probability, dtype=np.float32)
-    return Field(probability, probability >= 0.5, pixel, pixel[0] * pixel[1] * slice_mm, 10)
+    return Field(probability, probability >= 0.5, pixel, pixel[0] * pixel[1] * slice_mm, 10, 0.5)
 
 
 @pytest.mark.parametrize("pixel", [0.4, 0.45, 0.7, 0.9, 1.0])

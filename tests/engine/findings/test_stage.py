@@ -77,7 +77,7 @@ def test_too_shallow_too_few_slices_or_too_unsure_is_equivocal_and_never_upstage
     if structure not in ("clivus", "petrous_apex", "cervical_vertebra", "pterygoid_process"):
         (evidence,) = staging.evidence
         assert evidence.status == "equivocal"
-        assert "less than" in evidence.note or "of 2 slices" in evidence.note
+        assert "less than" in evidence.note or "fewer than 2 neighbouring slices" in evidence.note
     if UNEQUIVOCAL[structure] != "T1":
         assert staging.ajcc9.bound == "at_least"
         assert staging.ajcc9.could_be == UNEQUIVOCAL[structure]
