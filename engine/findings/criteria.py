@@ -88,9 +88,9 @@ def cranial_nerves(scene: Scene, told: CranialNerves) -> tuple[list[Criterion], 
             rule.structure, "midline", "unequivocal", 0.0, 0.0, 0.0, 0, 1.0, rule.category, middle, note
         )
         return [Criterion(evidence, _EVER)], []
-    if told == "not supplied" and rule.not_supplied_limits:
-        why = "not supplied by the operator"
-        return [], [Gap(NotAssessable(rule.structure, None, why, rule.category))]
+    if told == "not supplied":
+        gap = NotAssessable(rule.structure, None, "not supplied by the operator", rule.category)
+        return [], [Gap(gap, EDITIONS if rule.not_supplied_limits else ())]
     return [], []
 
 

@@ -220,9 +220,9 @@ def test_a_palsy_is_t4_under_both_editions(cases):
     assert "operator input" in staging.evidence[0].note
 
 
-def test_nerves_not_asked_about_are_not_taken_for_sound(cases):
+def test_nerves_not_asked_about_are_said_and_leave_the_bound_to_imaging(cases):
     staging = cases.Head().on_the_wall().stage(options=Options())
-    assert (staging.ajcc9.t, staging.ajcc9.bound, staging.ajcc9.could_be) == ("T1", "at_least", "T4")
+    assert (staging.ajcc9.t, staging.ajcc9.bound, staging.ajcc9.could_be) == ("T1", "exact", None)
     assert [(gap.structure, gap.why) for gap in staging.not_assessable] == [
         ("cranial_nerves", "not supplied by the operator")
     ]
