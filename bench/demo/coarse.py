@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from npc_edge.bench.demo.cache import COARSE, Case, Layer
-from npc_edge.bench.demo.real_head import RealHead, simulated_t2
+from npc_edge.bench.demo.real_head import T2, RealHead, drawn_t2
 from npc_edge.bench.demo.sample import Field, draw_signal_lut
 from npc_edge.bench.phantom.acquire import add_rician, bias_field
 from npc_edge.bench.phantom.anatomy import REGION
@@ -34,13 +36,29 @@ def draw_coarse(case: Case, rng: np.random.Generator) -> tuple[Field, Field]:
     return _place(signals, COARSE.origin, COARSE.spacing[0], rng)
 
 
-def draw_coarse_real(head: RealHead, rng: np.random.Generator) -> tuple[Field, Field]:
-    """A copy of the real head."""
-    t2 = simulated_t2(head, rng, bool(rng.uniform() < 0.5))
-    signals = [ndimage.uniform_filter(v, 4)[2::4, 2::4, 2::4] for v in (head.t1, t2)]
-    signals[0] = np.clip(signals[0], 0, None) ** np.float32(rng.uniform(0.8, 1.25))
-    origin = (head.origin[0] + 1.5, head.origin[1] + 1.5, head.origin[2] + 1.5)
-    return _place(signals, origin, 4.0, rng)
+@dataclass(frozen=True, eq=False)
+class CoarseHead:
+    """The real head at 4 mm: t1 (Z, Y, X), shares (classes, Z, Y, X) of each tissue class; origin x, y, z mm."""
+
+    t1: Field
+    shares: Field
+    origin: tuple[float, float, float]
+
+
+def coarse_head(head: RealHead) -> CoarseHead:
+    """Average the real head over 4 mm, once."""
+    kinds = [(head.kind == k).astype(np.float32) for k in range(len(T2))]
+    shares = [ndimage.uniform_filter(kind, 4)[2::4, 2::4, 2::4] for kind in kinds]
+    t1 = ndimage.uniform_filter(head.t1, 4)[2::4, 2::4, 2::4]
+    x, y, z = (o + 1.5 for o in head.origin)  # an even filter leans half a voxel to the front
+    return CoarseHead(t1, np.stack(shares), (x, y, z))
+
+
+def draw_coarse_real(head: CoarseHead, rng: np.random.Generator) -> tuple[Field, Field]:
+    """A copy of the real head with a simulated T2."""
+    values = drawn_t2(rng, bool(rng.uniform() < 0.5))
+    t1 = np.clip(head.t1, 0, None) ** np.float32(rng.uniform(0.8, 1.25))
+    return _place([t1, np.tensordot(values, head.shares, axes=1)], head.origin, 4.0, rng)
 
 
 def _coarse_fraction(layer: Layer) -> Field:

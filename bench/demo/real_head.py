@@ -26,7 +26,7 @@ NASOPHARYNX = (0.0, -12.0, -63.0)
 
 _itk: Any = sitk
 DARK, CSF, GREY, WHITE, MUSCLE, MUCOSA, FAT, VITREOUS = range(8)
-_T2 = np.array([0.02, 1.0, 0.52, 0.38, 0.20, 0.62, 0.62, 0.95], dtype=np.float32)
+T2 = np.array([0.02, 1.0, 0.52, 0.38, 0.20, 0.62, 0.62, 0.95], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +71,17 @@ def classify(t1: Field, brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return kind
 
 
-def simulated_t2(head: RealHead, rng: np.random.Generator, fat_suppressed: bool) -> Field:
-    """A T2-weighted image (Z, Y, X) float32 from the tissue classes, textured by the T1."""
-    values = _T2 * np.exp(rng.normal(0, 0.15, _T2.shape)).astype(np.float32)
+def drawn_t2(rng: np.random.Generator, fat_suppressed: bool) -> Field:
+    """The T2-weighted signal of every tissue class, (classes,) float32."""
+    values = T2 * np.exp(rng.normal(0, 0.15, T2.shape)).astype(np.float32)
     if fat_suppressed:
         values[FAT] *= np.float32(rng.uniform(0.05, 0.35))
+    return np.asarray(values, dtype=np.float32)
+
+
+def simulated_t2(head: RealHead, rng: np.random.Generator, fat_suppressed: bool) -> Field:
+    """A T2-weighted image (Z, Y, X) float32 from the tissue classes, textured by the T1."""
+    values = drawn_t2(rng, fat_suppressed)
     image = values[head.kind] * (1 + np.float32(rng.uniform(0, 0.5)) * head.grain)
     return np.asarray(ndimage.gaussian_filter(image, float(rng.uniform(0.5, 1.0))), dtype=np.float32)
 
@@ -90,7 +96,7 @@ def draw_real_sample(head: RealHead, npc: bool, rng: np.random.Generator) -> Sam
     signals[0] = np.clip(signals[0], 0, None) ** np.float32(rng.uniform(0.8, 1.25))
     fraction = _mass(x, y, z, signals[0], rng) if npc else None
     if fraction is not None:
-        muscle1, muscle2 = 0.52, float(_T2[MUSCLE])
+        muscle1, muscle2 = 0.52, float(T2[MUSCLE])
         inner = (muscle1 * float(rng.uniform(0.75, 1.1)), muscle2 * float(rng.uniform(1.6, 3.0)))
         signals = [s + fraction * (np.float32(v) - s) for s, v in zip(signals, inner, strict=True)]
     plan = Slices.draw(rng)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from npc_edge.bench.demo import real_head
 from npc_edge.bench.demo.cache import Case, load
-from npc_edge.bench.demo.coarse import draw_coarse, draw_coarse_real
+from npc_edge.bench.demo.coarse import CoarseHead, coarse_head, draw_coarse, draw_coarse_real
 from npc_edge.bench.demo.sample import WINDOW, draw_sample
 
 REAL = 0.14
@@ -43,6 +43,11 @@ def _real() -> real_head.RealHead:
     return real_head.load()
 
 
+@lru_cache(maxsize=1)
+def _real_coarse() -> CoarseHead:
+    return coarse_head(_real())
+
+
 def npc_sample(source: Source, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """image (2, Z, Y, X) float32; tumour (Z, Y, X), anatomy (Z, Y/2, X/2) uint8, 255 unknown; npc (1,)."""
     rng = np.random.default_rng([source.seed, index])
@@ -66,7 +71,7 @@ def locator_sample(source: Source, index: int) -> tuple[Tensor, Tensor]:
     """image (2, Z, Y, X) float32, the nasopharynx in voxels (z, y, x)."""
     rng = np.random.default_rng([source.seed + 1, index])
     if source.real and rng.uniform() < 2 * REAL:
-        image, point = draw_coarse_real(_real(), rng)
+        image, point = draw_coarse_real(_real_coarse(), rng)
     else:
         image, point = draw_coarse(_case(source.heads[int(rng.integers(len(source.heads)))]), rng)
     return torch.from_numpy(image), torch.from_numpy(point)
