@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from npc_edge.kernels.cells import Cells
 from npc_edge.kernels.reference import cubic_weight, spline_system
 from npc_edge.kernels.sampling import (
     SPLINE_PAD,
@@ -30,8 +31,8 @@ from npc_edge.kernels.sampling import (
 _STRAIGHT = 1e-4
 """Source voxels that a grid may drift sideways over its whole length and still count as aligned."""
 
-_CHUNK = 8192
-"""Voxels labelled at a time: 25 classes of float32 stay in a core's cache."""
+_BLOCK = 64
+"""Voxels smoothed at a time along an axis."""
 
 
 def resample(
@@ -107,88 +108,12 @@ def labels_on_grid(
     box = reached(mapping, shape, target_shape)
     if box is None:
         return result
-    cells = _Cells(classes)
+    cells = Cells(classes)
     for start in range(box[0].start, box[0].stop, slab):
         part = (slice(start, min(start + slab, box[0].stop)), box[1], box[2])
         view = result[part]
         view[...] = cells.labels(shifted(mapping, part), (view.shape[0], view.shape[1], view.shape[2]))
     return result
-
-
-class _Cells:
-    """The cells between logit voxels: which are decided by their corners, and the logits of the rest."""
-
-    def __init__(self, classes: NDArray[np.float32]) -> None:
-        # One more layer at the far end makes every axis at least two long, so each voxel starts a cell.
-        padded = np.pad(classes, ((0, 0), (0, 1), (0, 1), (0, 1)), mode="edge")
-        self.rows = np.ascontiguousarray(np.moveaxis(padded, 0, -1)).reshape(-1, classes.shape[0])
-        self.size = padded.shape[1:]
-        winner = _winner(padded)
-        self.winner = winner.ravel()
-        mixed = np.zeros(self.size, dtype=np.bool_)
-        first = winner[:-1, :-1, :-1]
-        inner = mixed[:-1, :-1, :-1]
-        for corner in range(1, 8):
-            z, y, x = (slice(1, None) if corner >> bit & 1 else slice(None, -1) for bit in (2, 1, 0))
-            inner |= winner[z, y, x] != first
-        self.mixed = mixed.ravel()
-
-    def labels(self, mapping: Floats, shape: Shape) -> NDArray[np.uint8]:
-        """(Z, Y, X) uint8 for the target voxels of one slab; 0 outside."""
-        z, y, x = (np.arange(n, dtype=np.float64) for n in shape)
-        within = np.ones(shape, dtype=np.bool_)
-        cell = np.zeros(shape, dtype=np.int32)
-        fractions = []
-        for row, length in zip(mapping[[2, 1, 0]], self.size, strict=True):
-            index = ((row[2] * z + row[3])[:, None, None] + (row[1] * y)[:, None]) + row[0] * x
-            within &= (index >= -0.5 - 1e-6) & (index <= length - 1.5 + 1e-6)
-            np.clip(index, 0, length - 2, out=index)
-            floor = index.astype(np.int32)
-            fractions.append((index - floor).astype(np.float32))
-            cell *= length
-            cell += floor
-        labels = np.where(within, self.winner[cell], np.uint8(0))
-        wanted = np.flatnonzero(self.mixed[cell] & within)
-        flat, cells, points = labels.reshape(-1), cell.reshape(-1), [f.reshape(-1) for f in fractions]
-        for start in range(0, wanted.size, _CHUNK):
-            some = wanted[start : start + _CHUNK]
-            flat[some] = self._interpolate(cells[some], [p[some] for p in points])
-        return labels
-
-    def _interpolate(self, cell: NDArray[np.int32], fractions: list[NDArray[np.float32]]) -> NDArray[np.intp]:
-        """The winning class at points given by their cell and the (z, y, x) fraction within it."""
-        _, ny, nx = self.size
-        z, y, x = fractions
-        planes = []
-        for step in (0, ny * nx):
-            lines = []
-            for far in (0, nx):
-                lines.append(self._blend(cell + (step + far), x))
-            planes.append(_mix(lines[0], lines[1], y))
-        return np.asarray(np.argmax(_mix(planes[0], planes[1], z), axis=1))
-
-    def _blend(self, cell: NDArray[np.int32], x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _mix(self.rows.take(cell, axis=0), self.rows.take(cell + 1, axis=0), x)
-
-
-def _mix(
-    near: NDArray[np.float32], far: NDArray[np.float32], weight: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """near + (far - near) * weight, in place of far."""
-    far -= near
-    far *= weight[:, None]
-    far += near
-    return far
-
-
-def _winner(classes: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(K, Z, Y, X) → (Z, Y, X) uint8: the lowest class with the largest logit."""
-    best = classes[0].copy()
-    winner = np.zeros(best.shape, dtype=np.uint8)
-    for k in range(1, classes.shape[0]):
-        winner[classes[k] > best] = k
-        np.maximum(best, classes[k], out=best)
-    return winner
 
 
 def _aligned(mapping: Floats, shape: tuple[int, ...]) -> tuple[int, int, int] | None:
@@ -265,6 +190,19 @@ def _axis_matrix(positions: Floats, length: int, sigma: float, interpolation: In
     return sampling if sigma == 0 else sampling @ _smoothing_matrix(length, sigma)
 
 
+def _smooth(values: NDArray[np.float32], axis: int, sigma: float) -> NDArray[np.float32]:
+    """A Gaussian along one axis, in blocks: its matrix is a narrow band, and most of it zero."""
+    matrix = _smoothing_matrix(values.shape[axis], sigma).astype(np.float32)
+    length, radius = len(matrix), gaussian_radius(sigma)
+    result = np.empty(values.shape, dtype=np.float32)
+    for start in range(0, length, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, length))
+        columns = slice(max(start - radius, 0), min(rows.stop + radius, length))
+        taken = values[(slice(None),) * axis + (columns,)]
+        result[(slice(None),) * axis + (rows,)] = _apply(matrix[rows, columns], taken, axis)
+    return result
+
+
 def _smoothing_matrix(length: int, sigma: float) -> Floats:
     """(n, n): a Gaussian with edge voxels repeated."""
     weights, radius = gaussian(sigma), gaussian_radius(sigma)
@@ -301,7 +239,7 @@ def _tilted(
     values = source[tuple(crop)]
     for axis, sigma in zip((2, 1, 0), sigmas, strict=True):
         if sigma > 0:
-            values = _apply(_smoothing_matrix(values.shape[axis], sigma).astype(np.float32), values, axis)
+            values = _smooth(values, axis, sigma)
     image = sitk.GetImageFromArray(np.pad(values, pad, mode="edge"))
     transform = sitk.AffineTransform(3)  # type: ignore[no-untyped-call]
     transform.SetMatrix(mapping[:3, :3].ravel().tolist())  # type: ignore[no-untyped-call]

@@ -60,7 +60,7 @@ def test_platt_needs_few_steps_from_far_away() -> None:
 def test_cases_told_apart_without_error_stay_short_of_certainty(fit, scale: float) -> None:
     logits = np.array([-3.0, -2.0, 2.0, 3.5]) * scale
     found = fit(logits, np.array([0, 0, 1, 1]))
-    assert calibrators.COLDEST <= found.temperature * (1 + 1e-6)
+    assert found.temperature * (1 + 1e-6) >= calibrators.COLDEST
     assert found.temperature <= calibrators.HOTTEST * (1 + 1e-6)
     assert logits[1] < -found.bias < logits[2]
 
