@@ -20,8 +20,11 @@ from npc_edge.calibration.calibrators import apply, fit_temperature
 from npc_edge.engine.model.locate import peak
 
 _VOXEL_ML = float(np.prod(SPACING)) / 1000
-_MARGIN = 0.12
-"""Half the width of the grey zone in probability, at least."""
+_MARGIN = 0.15
+"""Half the width of the grey zone in probability."""
+
+_LEEWAY = 0.02
+"""Sensitivity + specificity within this of the best are as good: few cases tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def settle(found: Sequence[Seen]) -> dict[str, Any]:
     temperature = max(fit.temperature, 0.5)  # cases told apart without error ask for none: stay modest
     probability = apply(logits, temperature)
     threshold = _operating_point(probability, labels)
-    best = int(np.argmax([np.mean([s.dice[i] for s in found if s.npc]) for i in range(len(THRESHOLDS))]))
+    mean_dice = [float(np.mean([s.dice[i] for s in found if s.npc])) for i in range(len(THRESHOLDS))]
+    best = [i for i, d in enumerate(mean_dice) if d >= max(mean_dice) - 0.003][-1]
     healthy_ml = [s.dice[best] for s in found if not s.npc]
     low, high = max(0.02, threshold - _MARGIN), min(0.98, threshold + _MARGIN)
     anatomy = np.sum([s.anatomy for s in found], axis=0)
@@ -120,13 +124,13 @@ def settle(found: Sequence[Seen]) -> dict[str, Any]:
 
 
 def _operating_point(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Where sensitivity + specificity is largest; the middle of the gap there, within 0.2..0.8."""
+    """The even probability, or what is nearest to it, where sensitivity + specificity is as good as at best."""
     candidates = np.linspace(0.2, 0.8, 61)
     youden = [
         float((probability[labels == 1] >= t).mean() - (probability[labels == 0] >= t).mean())
         for t in candidates
     ]
-    best = candidates[np.isclose(youden, max(youden))]
+    best = candidates[np.array(youden) >= max(youden) - _LEEWAY]
     return float(best[np.abs(best - 0.5).argmin()])
 
 
