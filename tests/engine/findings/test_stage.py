@@ -83,6 +83,16 @@ def test_too_shallow_too_few_slices_or_too_unsure_is_equivocal_and_never_upstage
         assert staging.ajcc9.could_be == UNEQUIVOCAL[structure]
 
 
+def test_a_soft_border_does_not_hide_a_sure_core(cases):
+    head = cases.Head().on_the_wall().into("medial_pterygoid", probability=0.6, slices=3)
+    head.into("medial_pterygoid", wide=3.0, slices=1, probability=0.95)
+    evidence = head.stage().evidence[0]
+    assert (evidence.status, evidence.slices) == ("unequivocal", 3)
+    small = cases.Head().on_the_wall().into("medial_pterygoid", probability=0.6, slices=3)
+    small.into("medial_pterygoid", wide=1.0, slices=1, probability=0.95)
+    assert small.stage().evidence[0].status == "equivocal"
+
+
 def test_two_far_apart_slices_are_not_two_slices(cases):
     head = cases.Head().on_the_wall()
     head.into("medial_pterygoid", slices=1)
@@ -166,6 +176,27 @@ def test_bone_wants_its_marrow_replaced(cases, structure, tissue, t, noted):
     staging = cases.Head().on_the_wall().into(structure, tissue=tissue).stage()
     assert staging.ajcc8.t == staging.ajcc9.t == t
     assert [e.note for e in staging.evidence] == ([] if noted is None else [noted])
+
+
+def thin_plates(head, cases):
+    """The pterygoid process as a mixture of cortex and marrow, none of it clearly brighter than tumour."""
+    code = cases.order.index("pterygoid_process") + 1
+    plates = np.flatnonzero(np.isin(head.structures, [code, code + 100]))
+    mixture = np.array([40, 40, 130, 40, 200, 40, 130, 40, 130, 200], dtype=np.float32)
+    head.t1.reshape(-1)[plates] = mixture[np.arange(len(plates)) % 10]
+    return head
+
+
+def test_a_thin_plate_is_replaced_where_its_pattern_is_gone(cases):
+    head = thin_plates(cases.Head().on_the_wall(), cases).into("pterygoid_process")
+    assert head.stage().ajcc9.t == "T3"
+
+
+def test_a_thin_plate_that_kept_its_pattern_does_not_decide(cases):
+    head = thin_plates(cases.Head().on_the_wall().into("pterygoid_process"), cases)
+    staging = head.stage()
+    assert (staging.ajcc9.t, staging.ajcc9.bound, staging.ajcc9.could_be) == ("T1", "at_least", "T3")
+    assert staging.evidence[0].note == "the marrow signal does not decide"
 
 
 @pytest.mark.parametrize("structure", BONES)
