@@ -13,7 +13,7 @@ CLASSES = 25
 
 
 def _block(inputs: int, outputs: int, kernel: tuple[int, int, int] = (3, 3, 3)) -> nn.Sequential:
-    padding = tuple(k // 2 for k in kernel)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=False), nn.BatchNorm3d(outputs), nn.ReLU()
     )
@@ -82,12 +82,6 @@ def _fold(full: Tensor) -> Tensor:
 
 def _unfold(parts: Tensor) -> Tensor:
     """(N, 4, Z, Y, X) → (N, 1, Z, 2Y, 2X): the way back of `_fold`."""
-    n, _, z, y, x = parts.shape
-    return parts.reshape(n, 2, 2, z, y, x).permute(0, 3, 4, 1, 5, 2).reshape(n, 1, z, 2 * y, 2 * x)
-
-
-def _unfold(parts: Tensor) -> Tensor:
-    """(N, 4, Z, Y, X) → (N, 1, Z, 2Y, 2X): the way back."""
     n, _, z, y, x = parts.shape
     return parts.reshape(n, 2, 2, z, y, x).permute(0, 3, 4, 1, 5, 2).reshape(n, 1, z, 2 * y, 2 * x)
 

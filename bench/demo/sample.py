@@ -68,7 +68,8 @@ class Pose:
         ]
         m, o = self.matrix.astype(np.float32), self.offset.astype(np.float32)
         z, y, x = axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None, :]
-        return tuple(m[k, 0] * x + m[k, 1] * y + m[k, 2] * z + o[k] for k in range(3))  # type: ignore[return-value]
+        found = [m[k, 0] * x + m[k, 1] * y + m[k, 2] * z + o[k] for k in range(3)]
+        return found[0], found[1], found[2]
 
 
 def draw_sample(case: Case, layer: Layer | None, rng: np.random.Generator) -> Sample:
@@ -220,7 +221,7 @@ def spread(knots: Field, shape: tuple[int, int, int]) -> Field:
 def _linear(count: int, knots: int) -> Field:
     """(count, knots): linear interpolation."""
     at = np.linspace(0, knots - 1, count)[:, None]
-    return np.clip(1 - np.abs(at - np.arange(knots)), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(1 - np.abs(at - np.arange(knots)), 0, 1), dtype=np.float32)
 
 
 def _acquire(signal: Field, plan: Slices, rng: np.random.Generator) -> Field:
