@@ -124,7 +124,7 @@ def settle(found: Sequence[Seen]) -> dict[str, Any]:
 
 
 def _operating_point(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The even probability, or what is nearest to it, where sensitivity + specificity is as good as at best."""
+    """The even probability, or the nearest to it where sensitivity + specificity is as good as at best."""
     candidates = np.linspace(0.2, 0.8, 61)
     youden = [
         float((probability[labels == 1] >= t).mean() - (probability[labels == 0] >= t).mean())

@@ -38,7 +38,7 @@ def draw_coarse(case: Case, rng: np.random.Generator) -> tuple[Field, Field]:
 
 @dataclass(frozen=True, eq=False)
 class CoarseHead:
-    """The real head at 4 mm: t1 (Z, Y, X), shares (classes, Z, Y, X) of each tissue class; origin x, y, z mm."""
+    """The real head at 4 mm: t1 (Z, Y, X), shares (classes, Z, Y, X) of each tissue; origin x, y, z mm."""
 
     t1: Field
     shares: Field

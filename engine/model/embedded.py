@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-EMBEDDED_SHA256 = "c6901b77447ab7dc97e4d6dfc17d8f84543da2af822fbd0bbea6f4b7fe53b586"
+EMBEDDED_SHA256 = "91ff85bebcdbcfe35514387dc9a5e6694623cb767225c047fd2f840617272b30"
 """SHA-256 of the embedded bundle's manifest.json; empty when none is embedded."""
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "demo_bundle"
