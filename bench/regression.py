@@ -134,7 +134,8 @@ def write_share(cases: Sequence[Case], setting: Setting) -> None:
 
 
 def _say(record: dict[str, Any], setting: Setting) -> None:
-    done = sum(1 for _ in setting.records.open(encoding="utf-8"))
+    with setting.records.open(encoding="utf-8") as lines:
+        done = sum(1 for _ in lines)
     found = "-" if record["probability"] is None else f"{record['probability']:.2f}"
     got = record["reason"] or record["predicted"]["ajcc8"] or record["finding"]
     print(

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from npc_edge.engine.errors import BundleError
+from npc_edge.engine.model.runners.onnxruntime import load_onnxruntime
 
 OPSET = 18
 TOLERANCE = 1e-3
@@ -64,6 +64,7 @@ def export_onnx(
 
 def run_onnx(path: Path, inputs: Mapping[str, NDArray[np.float32]], threads: int = 0) -> dict[str, Any]:
     """Run a file once on the CPU with ONNX Runtime: output name → array."""
+    ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import outside
@@ -41,6 +42,21 @@ def test_a_run_tries_no_connection(tmp_path: Path) -> None:
     assert json.loads(ran.stdout)["outcome"] == "result"
     calls = trace.read_text().splitlines()
     assert [call for call in calls if _REACHES_OUT.search(call)] == []
+    left = [path.name for path in tmp_path.iterdir()]
+    assert sorted(left) == [".local", "out", "phantom", "trace"], "something keeps a file of its own at home"
+
+
+def test_the_runtime_stays_silent_however_long_it_runs(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    strace = [outside.tool("strace"), "-f", "-qq", "-e", "trace=network", "-o", str(trace)]
+    wait = (
+        "import time; from npc_edge.engine.model.runners.onnxruntime import load_onnxruntime; "
+        "load_onnxruntime(); time.sleep(8)"
+    )
+    command = [*empty_namespace(), *strace, sys.executable, "-c", wait]
+    subprocess.run(command, check=True, env=without_ci(tmp_path))
+    assert [call for call in trace.read_text().splitlines() if _REACHES_OUT.search(call)] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["trace"]
 
 
 def test_the_trace_would_show_a_connection(tmp_path: Path) -> None:

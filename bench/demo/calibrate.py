@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from npc_edge.bench.demo import cache
@@ -18,6 +17,7 @@ from npc_edge.bench.demo.sample import SPACING, Sample, draw_sample
 from npc_edge.bench.phantom.structures import Structure
 from npc_edge.calibration.calibrators import apply, fit_temperature
 from npc_edge.engine.model.locate import peak
+from npc_edge.engine.model.runners.onnxruntime import load_onnxruntime
 
 _VOXEL_ML = float(np.prod(SPACING)) / 1000
 _MARGIN = 0.15
@@ -162,6 +162,7 @@ def aim(locator: Path, heads: Sequence[Path], cases: int, threads: int) -> dict[
 
 
 def _session(path: Path, threads: int) -> Any:
+    ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,5 +1,6 @@
 """A session from Python: a refusal is a value, a fault an error; deadlines, cancellation, progress."""
 
+import shutil
 from pathlib import Path
 from threading import Event
 
@@ -47,7 +48,7 @@ def test_a_refusal_is_a_value_with_its_reason(session: Session, study: Path, tmp
     only_t2.mkdir()
     for folder in study.iterdir():
         if "t1" not in folder.name.lower():
-            (only_t2 / folder.name).symlink_to(folder)
+            shutil.copytree(folder, only_t2 / folder.name)
     result = session.run(only_t2, tmp_path / "out")
     assert result.outcome == "no-result"
     assert [reason.code for reason in result.document.reasons] == ["NO_T1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,20 @@ from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.types import RunnerInfo
 
 _FATAL_ONLY = 4  # what matters is raised; ONNX Runtime's own log would break "one line on standard error"
+
+
+def load_onnxruntime() -> Any:
+    """The module, imported with its telemetry off.
+
+    From 1.29 on its wheels write a device id under the user's home and look up a host as soon as they are
+    imported; only this variable, set before, keeps them from both. It does nothing for a host program that
+    imported onnxruntime earlier.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 class OnnxRuntimeRunner:
@@ -33,9 +48,7 @@ class OnnxRuntimeRunner:
         self._version = ""
 
     def __enter__(self) -> Self:
-        import onnxruntime as ort
-
-        ort.disable_telemetry_events()
+        ort = load_onnxruntime()
         self._version = ort.__version__
         self._faults = _faults()
         options = ort.SessionOptions()

@@ -15,7 +15,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two studies, `a` and `b`, the second without a T1."""
     root = tmp_path_factory.mktemp("run")
     for name, defect in (("a", None), ("b", "no-t1")):
-        spec = PhantomSpec(stage="T1", seed=42, vendor="ge", matrix=160, slices=24, defect=defect)
+        spec = PhantomSpec(stage="T1", seed=42, vendor="siemens", matrix=160, slices=24, defect=defect)
         (write_phantom(spec, root / f"made-{name}") / "study").rename(root / name)
     return root
 
