@@ -128,6 +128,7 @@ def command(recipe: Recipe) -> str:
     """The command that makes this bundle."""
     words = ["python -m npc_edge.bench.demo --out DIR", f"--minutes {recipe.minutes:g}"]
     words += [f"--heads {recipe.heads}", f"--valid {recipe.valid}", f"--seed {recipe.seed}"]
+    words += [] if recipe.width == 24 else [f"--width {recipe.width}"]
     words += [] if recipe.steps is None else [f"--steps {recipe.steps}"]
     words += [] if recipe.real else ["--synthetic-only"]
     return " ".join(words)

@@ -30,7 +30,7 @@ _NPC_SHARE = 0.88
 @dataclass(frozen=True)
 class Recipe:
     """What the command was asked for. steps: train that many instead of by the clock. real: with copies of
-    the real head."""
+    the real head. width: channels of the first level; the locator has half."""
 
     out: Path
     minutes: float
@@ -40,6 +40,7 @@ class Recipe:
     real: bool
     seed: int
     jobs: int
+    width: int = 24
 
 
 def cook(recipe: Recipe, say: Say) -> Path:
@@ -51,9 +52,9 @@ def cook(recipe: Recipe, say: Say) -> Path:
     valid = cache.build(out / "valid", range(VALID_FROM, VALID_FROM + recipe.valid), recipe.jobs, say)
     source = Source(tuple(str(p) for p in heads), recipe.real, recipe.seed)
     workers = 0 if recipe.steps is not None else 1
-    plan = Plan(recipe.minutes * _NPC_SHARE, recipe.steps, 2, 3e-3, workers)
+    plan = Plan(recipe.minutes * _NPC_SHARE, recipe.steps, 2, 3e-3, workers, recipe.width)
     npc, npc_facts = train_npc(source, plan, out / "npc.pt", lambda s: say(f"npc {s}"))
-    plan = Plan(recipe.minutes * (1 - _NPC_SHARE), recipe.steps, 4, 3e-3, workers)
+    plan = Plan(recipe.minutes * (1 - _NPC_SHARE), recipe.steps, 4, 3e-3, workers, recipe.width // 2)
     locator, locator_facts = train_locator(source, plan, out / "locator.pt", lambda s: say(f"locator {s}"))
     facts: dict[str, Any] = {"npc": npc_facts, "locator": locator_facts}
     (out / "training.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--embed", type=Path, default=None, help="engine/, to put the bundle into the package"
     )
+    parser.add_argument("--width", type=int, default=24, help="channels of the first level")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="processor cores")
     given = parser.parse_args(arguments)
@@ -87,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         not given.synthetic_only,
         given.seed,
         given.jobs,
+        given.width,
     )
     begun = time.monotonic()
 

@@ -34,13 +34,15 @@ _COUNTS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train: minutes on the clock, or a number of steps (then minutes is ignored)."""
+    """How long to train: minutes on the clock, or so many steps whatever they take. width: channels of the
+    first level."""
 
     minutes: float
     steps: int | None
     batch: int
     rate: float
     workers: int
+    width: int
     checkpoint_s: float = 120.0
 
 
@@ -186,7 +188,7 @@ class _Run:
 def train_npc(source: stream.Source, plan: Plan, at: Path, say: Say) -> tuple[NpcNet, dict[str, Any]]:
     """The network that finds and outlines."""
     torch.manual_seed(source.seed)
-    network = NpcNet().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network = NpcNet(plan.width).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     data = _data(stream.npc_sample, source, plan)
     return network, fit(network, npc_loss, data, plan, at, say)
 
@@ -194,7 +196,7 @@ def train_npc(source: stream.Source, plan: Plan, at: Path, say: Say) -> tuple[Np
 def train_locator(source: stream.Source, plan: Plan, at: Path, say: Say) -> tuple[LocatorNet, dict[str, Any]]:
     """The network that finds the nasopharynx."""
     torch.manual_seed(source.seed)
-    network = LocatorNet()
+    network = LocatorNet(plan.width)
     return network, fit(network, locator_loss, _data(stream.locator_sample, source, plan), plan, at, say)
 
 

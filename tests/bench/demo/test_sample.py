@@ -72,14 +72,14 @@ def test_the_locator_is_told_where_the_nasopharynx_is(head: Path) -> None:
 
 
 def _ball() -> real_head.RealHead:
-    """A stand-in for the real head: a ball of muscle with a dark hole, in fat."""
+    """A stand-in for the real head: a ball of muscle with a dark hole, in a shell bright on both."""
     z, y, x = (np.arange(-80, 81, dtype=np.float32) for _ in range(3))
     r = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
     t1 = np.where(r < 70, 0.6, 0.0).astype(np.float32)
     t1[(r > 50) & (r < 70)] = 1.1
     t1[r < 8] = 0.02
     kind = np.where(t1 > 0.1, real_head.MUSCLE, real_head.DARK).astype(np.uint8)
-    kind[t1 > 1] = real_head.FAT
+    kind[t1 > 1] = real_head.VITREOUS
     return real_head.RealHead(t1, kind, np.zeros_like(t1), (-80.0, -80.0, -80.0))
 
 
