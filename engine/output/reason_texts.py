@@ -20,6 +20,18 @@ REASONS: dict[str, tuple[str, str]] = {
         "Every T1-weighted series was acquired after contrast agent, or may have been.",
         "This bundle reads non-contrast MRI: send the T1-weighted series from before the injection.",
     ),
+    "CONTRAST_UNKNOWN": (
+        "Whether the T1-weighted series was acquired before contrast agent cannot be told.",
+        "Send the whole study, so that times and other series can settle it.",
+    ),
+    "NO_ADC": (
+        "This bundle needs an ADC map, and none was recognised.",
+        "Send the map, or use a bundle that does without.",
+    ),
+    "MIXED_MATRIX": (
+        "Slices of different matrix size or pixel spacing are mixed in one series.",
+        "Send the series as it was acquired.",
+    ),
     "MULTIPLE_PATIENTS": (
         "The images belong to more than one patient.",
         "Separate the patients and run each study alone.",
