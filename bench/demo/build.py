@@ -100,7 +100,7 @@ def manifest(measured: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
             "threshold": found["threshold"],
             "indeterminate_low": found["low"],
             "indeterminate_high": found["high"],
-            "mask_min_ml": 0.3,
+            "mask_min_ml": found["mask_min_ml"],
             "operating_point": {
                 "sensitivity": found["sensitivity"],
                 "specificity": found["specificity"],

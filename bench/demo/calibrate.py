@@ -23,6 +23,9 @@ _VOXEL_ML = float(np.prod(SPACING)) / 1000
 _MARGIN = 0.15
 """Half the width of the grey zone in probability."""
 
+_LEAST_ML = (0.3, 0.8)
+"""A mask that 95 % of healthy samples do not reach says "tumour", within these limits."""
+
 _LEEWAY = 0.02
 """Sensitivity + specificity within this of the best are as good: few cases tell them apart."""
 
@@ -118,7 +121,8 @@ def settle(found: Sequence[Seen]) -> dict[str, Any]:
         "dice_by_stage": {
             t: float(np.mean([s.dice[best] for s in found if s.npc and s.stage == t])) for t in stages
         },
-        "healthy_ml_p95": float(np.percentile(healthy_ml, 95)) if healthy_ml else 0.0,
+        "healthy_ml_p95": float(np.percentile(healthy_ml, 95)),
+        "mask_min_ml": round(float(np.clip(np.percentile(healthy_ml, 95), *_LEAST_ML)), 2),
         "anatomy_dice": {s.name.lower(): float(per_class[s]) for s in Structure},
     }
 

@@ -32,12 +32,13 @@ T2 = np.array([0.02, 1.0, 0.52, 0.38, 0.20, 0.62, 0.62, 0.95], dtype=np.float32)
 @dataclass(frozen=True, eq=False)
 class RealHead:
     """t1 (Z, Y, X) float32, 1 about white matter; kind: tissue class; grain: t1 against its
-    neighbourhood, about 0; axes LPS 1 mm; origin LPS mm of voxel 0
-    with the nasopharynx at (0, 0, 0)."""
+    neighbourhood, about 0; airway: mm from air inside the head, 99 in what is no soft tissue; axes LPS
+    1 mm; origin LPS mm of voxel 0 with the nasopharynx at (0, 0, 0)."""
 
     t1: Field
     kind: NDArray[np.uint8]
     grain: Field
+    airway: Field
     origin: tuple[float, float, float]
 
 
@@ -52,37 +53,47 @@ def load(path: Path = COLIN27, brain: Path = BRAIN) -> RealHead:
     inside = np.asarray(_itk.GetArrayFromImage(_itk.DICOMOrient(_itk.ReadImage(str(brain)), "LPS"))) > 0
     origin = tuple(float(o - c) for o, c in zip(image.GetOrigin(), NASOPHARYNX, strict=True))
     grain = np.clip(t1 / np.maximum(ndimage.uniform_filter(t1, 5), 0.08), 0.4, 1.8) - 1
-    return RealHead(t1, classify(t1, inside), grain, (origin[0], origin[1], origin[2]))
+    kind, airway = classify(t1, inside)
+    return RealHead(t1, kind, grain, airway, (origin[0], origin[1], origin[2]))
 
 
-def classify(t1: Field, brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Tissue classes of a T1 (1 about white matter) given its brain: (Z, Y, X) uint8."""
+def classify(t1: Field, brain: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], Field]:
+    """A T1 (1 about white matter) and its brain: tissue classes (Z, Y, X) uint8, and `RealHead.airway`."""
     smooth = ndimage.gaussian_filter(t1, 0.6)
     kind = np.full(t1.shape, MUSCLE, dtype=np.uint8)
     kind[smooth > 0.92] = FAT
     kind[smooth < 0.20] = DARK
     head = ndimage.binary_fill_holes(smooth > 0.15)
     airway = ndimage.binary_opening((smooth < 0.16) & head, iterations=1)
-    near = ndimage.binary_dilation(airway, iterations=4)
-    kind[near & (kind == MUSCLE) & (smooth > 0.3)] = MUCOSA
+    soft = (kind == MUSCLE) & (smooth > 0.3)
+    distance = np.where(soft, ndimage.distance_transform_edt(~airway), 99.0).astype(np.float32)
+    kind[soft & (distance <= 4)] = MUCOSA
     kind[ndimage.binary_dilation(brain, iterations=4) & (smooth < 0.45) & head & (smooth > 0.08)] = CSF
     kind[brain & (smooth >= 0.45)] = GREY
     kind[brain & (smooth >= 0.85)] = WHITE
-    return kind
+    distance[(kind != MUSCLE) & (kind != MUCOSA)] = 99.0
+    return kind, distance
 
 
 def drawn_t2(rng: np.random.Generator, fat_suppressed: bool) -> Field:
     """The T2-weighted signal of every tissue class, (classes,) float32."""
-    values = T2 * np.exp(rng.normal(0, 0.15, T2.shape)).astype(np.float32)
+    values = T2 * np.exp(rng.normal(0, 0.2, T2.shape)).astype(np.float32)
     if fat_suppressed:
         values[FAT] *= np.float32(rng.uniform(0.05, 0.35))
     return np.asarray(values, dtype=np.float32)
 
 
 def simulated_t2(head: RealHead, rng: np.random.Generator, fat_suppressed: bool) -> Field:
-    """A T2-weighted image (Z, Y, X) float32 from the tissue classes, textured by the T1."""
+    """A T2-weighted image (Z, Y, X) float32 from the tissue classes, textured by the T1.
+
+    The mucosa is drawn anew each time: bright to a depth of 1-7 mm, fading over another 0.5-6 mm.
+    """
     values = drawn_t2(rng, fat_suppressed)
-    image = values[head.kind] * (1 + np.float32(rng.uniform(0, 0.5)) * head.grain)
+    image = values[np.where(head.kind == MUCOSA, np.uint8(MUSCLE), head.kind)]
+    full, fading = float(rng.uniform(1, 7)), float(rng.uniform(0.5, 6))
+    lining = np.clip((full + fading - head.airway) / np.float32(fading), 0, 1)
+    image += lining * (values[MUCOSA] - image)
+    image *= 1 + np.float32(rng.uniform(0, 0.5)) * head.grain
     return np.asarray(ndimage.gaussian_filter(image, float(rng.uniform(0.5, 1.0))), dtype=np.float32)
 
 

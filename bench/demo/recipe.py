@@ -24,7 +24,7 @@ from npc_edge.bench.demo.train import Plan, Say, train_locator, train_npc
 from npc_edge.export.pack import embed
 
 TRAIN_FROM, VALID_FROM = 1000, 100_000
-_NPC_SHARE = 0.88
+_NPC_SHARE = 0.92
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from npc_edge.bench.demo.cache import Case, load
 from npc_edge.bench.demo.coarse import CoarseHead, coarse_head, draw_coarse, draw_coarse_real
 from npc_edge.bench.demo.sample import WINDOW, draw_sample
 
-REAL = 0.14
+REAL = 0.2
 """Share of copies of the real head."""
+MIMICS = 0.7
+"""Share, among synthetic samples without a tumour, of heads that may have what looks like one."""
 TUMOUR = 0.55
 """Share of samples with a tumour."""
 
@@ -48,6 +50,17 @@ def _real_coarse() -> CoarseHead:
     return coarse_head(_real())
 
 
+def _drawn_case(source: Source, wanted: bool, rng: np.random.Generator) -> Case:
+    """A head with tumour layers where one is wanted, else any, of which MIMICS may mimic one."""
+    mimic = bool(rng.uniform() < MIMICS)
+    for attempt in range(1000):
+        case = _case(source.heads[int(rng.integers(len(source.heads)))])
+        # A few heads may hold no mimics at all.
+        if case.layers if wanted else (not mimic or not case.layers or attempt > 30):
+            return case
+    raise ValueError("no head of the cache has room for a tumour")
+
+
 def npc_sample(source: Source, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """image (2, Z, Y, X) float32; tumour (Z, Y, X), anatomy (Z, Y/2, X/2) uint8, 255 unknown; npc (1,)."""
     rng = np.random.default_rng([source.seed, index])
@@ -55,9 +68,7 @@ def npc_sample(source: Source, index: int) -> tuple[Tensor, Tensor, Tensor, Tens
     if source.real and rng.uniform() < REAL:
         sample = real_head.draw_real_sample(_real(), wanted, rng)
     else:
-        case = _case(source.heads[int(rng.integers(len(source.heads)))])
-        while wanted and not case.layers:
-            case = _case(source.heads[int(rng.integers(len(source.heads)))])
+        case = _drawn_case(source, wanted, rng)
         layer = case.layers[int(rng.integers(len(case.layers)))] if wanted else None
         sample = draw_sample(case, layer, rng)
     anatomy = sample.anatomy

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from npc_edge.bench.demo import cache, coarse, real_head, sample, stream
+from npc_edge.bench.demo import cache, coarse, real_head, sample, stream, train
 from npc_edge.bench.demo.network import CLASSES, LocatorNet, NpcNet, _fold, _unfold
 from npc_edge.bench.phantom.anatomy import REGION, build_anatomy
 from npc_edge.bench.phantom.structures import Structure
@@ -80,7 +80,42 @@ def _ball() -> real_head.RealHead:
     t1[r < 8] = 0.02
     kind = np.where(t1 > 0.1, real_head.MUSCLE, real_head.DARK).astype(np.uint8)
     kind[t1 > 1] = real_head.VITREOUS
-    return real_head.RealHead(t1, kind, np.zeros_like(t1), (-80.0, -80.0, -80.0))
+    airway = np.where(kind == real_head.MUSCLE, np.clip(r - 8, 0, 99), 99).astype(np.float32)
+    return real_head.RealHead(t1, kind, np.zeros_like(t1), airway, (-80.0, -80.0, -80.0))
+
+
+def test_the_real_heads_mucosa_is_drawn_anew_each_time() -> None:
+    """Bright along the air, muscle away from it, as deep as that copy has it."""
+    ball, depths = _ball(), []
+    ring = ball.t1.shape[0] // 2
+    for seed in range(12):
+        line = real_head.simulated_t2(ball, np.random.default_rng(seed), False)[ring, ring, ring:]
+        wall, deep = float(line[9:11].max()), float(line[30:40].mean())
+        assert wall > 1.3 * deep
+        depths.append(int((line[9:40] > (wall + deep) / 2).sum()))
+    assert min(depths) <= 5
+    assert max(depths) >= 8
+
+
+def test_the_loss_minds_the_margin_and_the_anatomy_under_the_tumour() -> None:
+    """The same mistake costs more where a category hangs on it."""
+    truth = torch.zeros(1, 8, 32, 32)
+    truth[:, 2:6, 8:16, 8:16] = 1
+    logits = 8 * (2 * truth - 1)
+    logits[:, 4, 16, 12] = 8
+    inside, outside = (
+        torch.full((1, 8, 16, 16), float(s)) for s in (Structure.NASOPHARYNX, Structure.CLIVUS)
+    )
+    assert train._tumour_loss(logits, truth, outside)[0] > train._tumour_loss(logits, truth, inside)[0]
+    anatomy = torch.full((1, 8, 16, 16), int(Structure.CLIVUS))
+    right = 8 * torch.nn.functional.one_hot(anatomy, CLASSES).movedim(-1, 1).float()
+    under, beside = right.clone(), right.clone()
+    under[0, Structure.CLIVUS, 4, 4:6, 4:6] = -8
+    beside[0, Structure.CLIVUS, 4, 12:14, 12:14] = -8
+    assert train._anatomy_loss(under, truth, anatomy)[0] > train._anatomy_loss(beside, truth, anatomy)[0]
+    assert train._anatomy_loss(right, truth, anatomy)[1] < 0.01
+    unknown = torch.full_like(anatomy, 255)
+    assert train._anatomy_loss(right, truth, unknown) == (0, 0)
 
 
 def test_a_mass_is_dark_on_t1_bright_on_t2_and_near_the_wall() -> None:
