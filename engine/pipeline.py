@@ -91,12 +91,23 @@ def run(source: Source, kit: Kit, clock: Clock) -> Outcome:
 
 
 def _walk(source: Source, kit: Kit, clock: Clock, known: _Known) -> Findings:
-    manifest, watch = kit.bundle.manifest, clock.watch
+    manifest = kit.bundle.manifest
     _read(source, kit, clock, known)
     with clock.station("align"):
         known.volumes, checks = align(known.volumes, manifest.reference_sequence)
         known.quality += checks
+    return _find(_predict(kit, clock, known), kit, clock, known)
+
+
+def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predictions, Findings]:
+    """The stations from aligned volumes on: what the networks said, and what follows from it."""
+    known = _Known(volumes=dict(volumes))
     predictions = _predict(kit, clock, known)
+    return predictions, _find(predictions, kit, clock, known)
+
+
+def _find(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> Findings:
+    manifest, watch = kit.bundle.manifest, clock.watch
     with clock.station("findings"):
         reference = known.volumes[manifest.reference_sequence]
         segmentation = segment.segment(predictions, reference, manifest, watch)

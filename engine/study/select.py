@@ -18,7 +18,8 @@ from npc_edge.engine.types import Contrast, Selection, Series, SeriesVerdict, St
 
 MIN_CONFIDENCE = 0.5
 _T1_LIKE = ("T1", "T1-FLAIR")
-_MISSING = {"T1": "NO_T1", "T2": "NO_T2", "T2FS": "NO_T2", "T1C": "NO_T1C", "ADC": "NO_ADC"}
+MISSING = {"T1": "NO_T1", "T2": "NO_T2", "T2FS": "NO_T2", "T1C": "NO_T1C", "ADC": "NO_ADC"}
+"""Role → the reason code of a study that lacks it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +228,7 @@ def _compared(
 
 def _missing(spec: SequenceSpec, verdicts: list[SeriesVerdict], fitting: list[SeriesVerdict]) -> Refusal:
     """The refusal that says best why nothing plays this sequence."""
-    code = _MISSING[spec.roles[0]]
+    code = MISSING[spec.roles[0]]
     if fitting:
         return Refusal(
             code, f"what looks like {spec.roles[0]} is too uncertain to be used", "see npc-edge inspect"
