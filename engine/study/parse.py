@@ -226,7 +226,8 @@ class _Walker:
                 return position
             if tag in spec and (inner := spec[tag]) is not None:
                 inside_explicit = explicit and vr != b"UN"
-                position = self._items(value, length, inside_explicit, inner, into, tag, depth)
+                items = into.sequences.setdefault(tag, [])
+                position = self._items(value, length, inside_explicit, inner, items, depth)
             elif length == UNDEFINED:
                 position = self._skip(value, explicit and vr != b"UN")
             else:
@@ -238,10 +239,9 @@ class _Walker:
         return position
 
     def _items(
-        self, position: int, length: int, explicit: bool, spec: Spec, into: Elements, tag: int, depth: int
+        self, position: int, length: int, explicit: bool, spec: Spec, items: list[Elements], depth: int
     ) -> int:
         end = None if length == UNDEFINED else position + length
-        items = into.sequences.setdefault(tag, [])
         while end is None or position < end:
             inner, _, size, value = self.element(position, explicit=False)
             if inner == SEQUENCE_END:
