@@ -22,72 +22,74 @@ from npc_edge.engine.study.read import Reader
 from npc_edge.engine.types import Findings, Options, Predictions, Staging, Volume, Watch
 
 Say = Callable[[str], None]
+Answer = tuple[Predictions, Findings]
+"""What the networks said, and what follows from it."""
 
 
-@dataclass(frozen=True)
-class Sides:
-    """The runners of each network, by its name: those that set the standard and those on trial."""
-
-    reference: Mapping[str, Runner]
-    candidate: Mapping[str, Runner]
+Runners = Mapping[str, Runner]
+"""The runner of each network, by the network's name."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """cases: what was measured. refused: what the engine would not answer, with the reason. notes: what was
-    odd about the files of a case."""
+    """cases: what was measured of each candidate, by its name. refused: what the engine would not answer,
+    with the reason. notes: what was odd about the files of a case."""
 
-    cases: tuple[CaseParity, ...]
+    cases: Mapping[str, tuple[CaseParity, ...]]
     refused: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def compare(bundle: Bundle, sides: Sides, cases: Sequence[Case], say: Say | None = None) -> Trial:
-    """Every case through both sides, as aligned by the engine."""
-    measured, refused, notes = [], [], []
+def compare(
+    bundle: Bundle,
+    reference: Runners,
+    candidates: Mapping[str, Runners],
+    cases: Sequence[Case],
+    say: Say | None = None,
+) -> Trial:
+    """Every case, as the engine reads and aligns it, through the reference and each candidate."""
+    measured: dict[str, list[CaseParity]] = {name: [] for name in candidates}
+    refused, notes = [], []
     with Reader() as reader:
         for number, case in enumerate(cases, start=1):
             try:
                 loaded = load_case(case, bundle.manifest, reader)
                 volumes, _ = align(loaded.volumes, bundle.manifest.reference_sequence)
-                measured.append(compare_case(bundle, sides, loaded, volumes))
+                expected = answer(bundle, reference, volumes)
+                found = {name: answer(bundle, runners, volumes) for name, runners in candidates.items()}
             except Refusal as refusal:
                 refused.append(f"{case.name}: {refusal.code}, {refusal.one_line()}")
                 continue
+            for name, other in found.items():
+                measured[name].append(difference(loaded, expected, other))
             notes += [f"{case.name}: {note}" for note in loaded.notes]
             if say is not None and (number % 10 == 0 or number == len(cases)):
                 say(f"{number} of {len(cases)} cases")
-    return Trial(tuple(measured), tuple(refused), tuple(notes))
+    return Trial({name: tuple(rows) for name, rows in measured.items()}, tuple(refused), tuple(notes))
 
 
-def compare_case(
-    bundle: Bundle, sides: Sides, loaded: LoadedCase, volumes: Mapping[str, Volume]
-) -> CaseParity:
-    """One case through both sides. Raises Refusal where the engine refuses the case itself."""
-    predicted, found = answer(bundle, sides.reference, volumes)
-    others, other = answer(bundle, sides.candidate, volumes)
-    masks = found.segmentation.tumour > 0, other.segmentation.tumour > 0
-    apart = overlap(masks[1], masks[0], found.segmentation.geometry.spacing)
-    truth = loaded.truth
+def difference(loaded: LoadedCase, expected: Answer, found: Answer) -> CaseParity:
+    """What a candidate made of a case beside what the reference made of it."""
+    (predictions, findings), (others, other) = expected, found
+    masks = findings.segmentation.tumour > 0, other.segmentation.tumour > 0
+    apart = overlap(masks[1], masks[0], findings.segmentation.geometry.spacing)
     return CaseParity(
         case=loaded.case.name,
         npc=loaded.case.npc,
-        relative_error=_errors(predicted, others),
+        relative_error=_errors(predictions, others),
         dice=apart.dice,
         hd95_mm=apart.hd95_mm,
         assd_mm=apart.assd_mm,
-        dice_reference=_against(masks[0], truth),
-        dice_candidate=_against(masks[1], truth),
-        score_reference=_score(found),
+        dice_reference=_against(masks[0], loaded.truth),
+        dice_candidate=_against(masks[1], loaded.truth),
+        score_reference=_score(findings),
         score_candidate=_score(other),
-        changed=_categories(found.staging) != _categories(other.staging),
-        finding_changed=_finding(found) != _finding(other),
+        changed=_categories(findings.staging) != _categories(other.staging),
+        finding_changed=_finding(findings) != _finding(other),
     )
 
 
-def answer(
-    bundle: Bundle, runners: Mapping[str, Runner], volumes: Mapping[str, Volume]
-) -> tuple[Predictions, Findings]:
+def answer(bundle: Bundle, runners: Runners, volumes: Mapping[str, Volume]) -> Answer:
     """What one set of runners makes of aligned volumes."""
     # The volumes are there already: the reader's child is never started.
     kit = pipeline.Kit(bundle, Reader(), runners, Options(), str)
@@ -95,7 +97,7 @@ def answer(
 
 
 @contextmanager
-def opened(runners: Mapping[str, Runner]) -> Iterator[Mapping[str, Runner]]:
+def opened(runners: Runners) -> Iterator[Runners]:
     """All of them entered, and closed together."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(runner) for name, runner in runners.items()}

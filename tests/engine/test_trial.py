@@ -17,7 +17,7 @@ from npc_edge.engine.model.bundle import Bundle, load
 from npc_edge.engine.model.parity import judge
 from npc_edge.engine.model.runner import Arrays, FakeRunner, Runner
 from npc_edge.engine.model.runners import open_runner
-from npc_edge.engine.trial import Sides, compare, opened
+from npc_edge.engine.trial import compare, opened
 from npc_edge.engine.types import Options
 from npc_edge.export.pack import pack
 
@@ -46,14 +46,15 @@ def runners(bundle: Bundle) -> Iterator[Mapping[str, Runner]]:
 
 
 def test_the_same_runners_lose_nothing(bundle: Bundle, cohort: Path, runners: Mapping[str, Runner]) -> None:
-    trial = compare(bundle, Sides(runners, runners), find_cases(cohort))
-    assert [c.case for c in trial.cases] == ["T2", "none"]
+    trial = compare(bundle, runners, {"same": runners}, find_cases(cohort))
+    cases = trial.cases["same"]
+    assert [c.case for c in cases] == ["T2", "none"]
     assert trial.refused == ()
-    assert all(max(c.relative_error.values()) == 0 and c.dice == 1 for c in trial.cases)
-    sick, healthy = trial.cases
+    assert all(max(c.relative_error.values()) == 0 and c.dice == 1 for c in cases)
+    sick, healthy = cases
     assert sick.dice_reference == sick.dice_candidate is not None
     assert healthy.dice_reference is None
-    assert judge(trial.cases)
+    assert judge(cases)
 
 
 def test_what_a_candidate_loses_is_measured(
@@ -65,16 +66,17 @@ def test_what_a_candidate_loses_is_measured(
         outputs = runners["npc"].infer(dict(inputs))
         return {**outputs, "tumour": outputs["tumour"] - np.float32(0.25)}
 
-    sides = Sides(runners, {"locator": runners["locator"], "npc": FakeRunner(lower)})
+    candidates = {"low": {"locator": runners["locator"], "npc": FakeRunner(lower)}, "same": runners}
     said: list[str] = []
-    trial = compare(bundle, sides, find_cases(cohort), said.append)
+    trial = compare(bundle, runners, candidates, find_cases(cohort), said.append)
     assert said == ["2 of 2 cases"]
-    for case in trial.cases:
+    for case in trial.cases["low"]:
         assert case.relative_error["anatomy"] == 0
         assert case.relative_error["tumour"] == pytest.approx(0.5, abs=1e-5)  # of a range of ±0.5
         assert 0 < case.dice < 1
         assert case.hd95_mm > 0
-    assert not judge(trial.cases)
+    assert not judge(trial.cases["low"])
+    assert judge(trial.cases["same"])
 
 
 def test_a_case_the_engine_refuses_is_counted_not_hidden(
@@ -83,7 +85,7 @@ def test_a_case_the_engine_refuses_is_counted_not_hidden(
     write_phantom(
         PhantomSpec("T1", 6, vendor="ge", matrix=96, slices=16, defect="missing-slice"), tmp_path / "a"
     )
-    trial = compare(bundle, Sides(runners, runners), find_cases(tmp_path))
-    assert trial.cases == ()
+    trial = compare(bundle, runners, {"same": runners}, find_cases(tmp_path))
+    assert trial.cases == {"same": ()}
     assert len(trial.refused) == 1
     assert trial.refused[0].startswith("a: MISSING_SLICES")
