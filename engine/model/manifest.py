@@ -59,7 +59,12 @@ class OutputSpec(Strict):
 
 
 class Parity(Strict):
-    """What was measured against the fp32 original for one (backend, execution precision, instruction set)."""
+    """What was measured against the fp32 original for one (backend, execution precision, instruction set).
+
+    dice: mean agreement of the tumour masks. delta_dice: mean fall of Dice against the truth. score_shift:
+    mean shift of the calibrated probability. category_changes of cases, and the upper end of the one-sided
+    95 % interval of their share.
+    """
 
     backend: str
     precision: str
@@ -67,6 +72,10 @@ class Parity(Strict):
     max_relative_error: float
     dice: float | None = None
     score_shift: float | None = None
+    delta_dice: float | None = None
+    cases: int | None = None
+    category_changes: int | None = None
+    category_bound: float | None = None
 
 
 class Artefact(Strict):

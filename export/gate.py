@@ -1,0 +1,138 @@
+"""The gate: nothing joins a bundle that was not held against the original, case by case, on what runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from npc_edge.engine.cohort import Case
+from npc_edge.engine.errors import BackendError, BundleError
+from npc_edge.engine.model.bundle import Bundle
+from npc_edge.engine.model.manifest import Artefact, Parity
+from npc_edge.engine.model.parity import Limits, judge
+from npc_edge.engine.model.runner import Runner
+from npc_edge.engine.model.runners import instruction_set
+from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
+from npc_edge.engine.model.runners.openvino import OpenVinoRunner
+from npc_edge.engine.trial import Runners, Trial, compare
+from npc_edge.export.parity_report import Pair
+
+Say = Callable[[str], None]
+
+_RUNS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "fp32": (("openvino", "fp32"), ("openvino", "bf16")),
+    "fp16": (("onnxruntime", "fp16"), ("openvino", "fp32")),
+    "int8-u8s8": (("onnxruntime", "int8-u8s8"), ("openvino", "int8-u8s8")),
+    # No CPU runtime may run signed activations; ONNX Runtime's arithmetic stands in for TensorRT's.
+    "int8-s8s8": (("onnxruntime", "int8-s8s8"),),
+}
+"""Artefact → the (backend, execution precision) pairs a CPU can try. The fp32 file on ONNX Runtime is the
+original that all are held against."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A pair to be tried: the artefact of a network, where its file lies, and what is to run it."""
+
+    network: str
+    artefact: Artefact
+    path: Path
+    backend: str
+    precision: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.artefact.file} on {self.backend}, {self.precision}"
+
+
+def pairs_of(network: str, artefact: Artefact, path: Path) -> tuple[Asked, ...]:
+    """Every pair a CPU can try of an artefact."""
+    return tuple(Asked(network, artefact, path, *pair) for pair in _RUNS[artefact.precision])
+
+
+def gate(
+    bundle: Bundle, asked: Sequence[Asked], cases: Sequence[Case], limits: Limits, threads: int, say: Say
+) -> tuple[tuple[Pair, ...], Trial]:
+    """Hold every pair that can run here against the original over the cases.
+
+    bundle: the original; the artefacts asked about need not be in it. A pair this machine cannot run is said
+    and left out. Raises BundleError when the engine answers none of the cases.
+    """
+    with ExitStack() as stack:
+        reference = {
+            network.name: stack.enter_context(_original(bundle, network.name, threads))
+            for network in bundle.manifest.networks
+        }
+        candidates: dict[str, Runners] = {}
+        for one in asked:
+            try:
+                runner = stack.enter_context(runner_of(one, threads))
+            except BackendError as error:
+                say(f"{one.name}: not tried, {error.message}")
+                continue
+            candidates[one.name] = {**reference, one.network: runner}
+        trial = compare(_provisional(bundle, asked), reference, candidates, cases, say)
+    if trial.refused:
+        say(f"{len(trial.refused)} cases were refused by the engine, the first: {trial.refused[0]}")
+    if not all(trial.cases.values()):
+        first = trial.refused[0] if trial.refused else "no case was given"
+        raise BundleError(f"no case can be judged: {first}", "name other cases with --cases")
+    found = []
+    for one in asked:
+        if one.name not in candidates:
+            continue
+        rows = trial.cases[one.name]
+        verdict = judge(rows, limits, _temperature(bundle, one.network))
+        found.append(Pair(one.artefact.file, one.backend, one.precision, instruction_set(), verdict, rows))
+        say(f"{one.name}: {'within the gate' if verdict else '; '.join(verdict.why)}")
+    return tuple(found), trial
+
+
+def runner_of(asked: Asked, threads: int) -> Runner:
+    """The runner of a pair, not yet entered."""
+    if asked.backend == "openvino":
+        return OpenVinoRunner(asked.path, threads=threads, precision=asked.precision)
+    return OnnxRuntimeRunner(asked.path, threads=threads, precision=asked.precision)
+
+
+def row_of(pair: Pair) -> Parity:
+    """The manifest's row of a pair."""
+    v = pair.verdict
+    return Parity(
+        backend=pair.backend,
+        precision=pair.precision,
+        isa=pair.isa,
+        max_relative_error=v.relative_error,
+        dice=v.dice,
+        score_shift=v.probability_shift,
+        delta_dice=v.delta_dice,
+        cases=v.cases,
+        category_changes=v.category_changes,
+        category_bound=v.category_bound,
+    )
+
+
+@contextmanager
+def _original(bundle: Bundle, network: str, threads: int) -> Iterator[Runner]:
+    path = bundle.artefact(network, "fp32")
+    with OnnxRuntimeRunner(path, threads=threads, precision="fp32", root=bundle.root) as runner:
+        yield runner
+
+
+def _provisional(bundle: Bundle, asked: Sequence[Asked]) -> Bundle:
+    """Candidates have no calibrator yet: they borrow the original's, so that findings can be compared."""
+    calibrators = dict(bundle.manifest.calibrators)
+    for one in asked:
+        original = bundle.find(one.network, "fp32")
+        if original is not None and original.file in calibrators:
+            for name in (one.artefact.file, one.path.name):
+                calibrators.setdefault(name, calibrators[original.file])
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"calibrators": calibrators}))
+
+
+def _temperature(bundle: Bundle, network: str) -> float:
+    original = bundle.find(network, "fp32")
+    found = None if original is None else bundle.manifest.calibrators.get(original.file)
+    return 1.0 if found is None else found.temperature
