@@ -84,7 +84,7 @@ def gate(
         if one.name not in candidates:
             continue
         rows = trial.cases[one.name]
-        verdict = judge(rows, limits, _temperature(bundle, one.network))
+        verdict = judge(rows, limits, *_calibrator(bundle, one.network))
         found.append(Pair(one.artefact.file, one.backend, one.precision, instruction_set(), verdict, rows))
         say(f"{one.name}: {'within the gate' if verdict else '; '.join(verdict.why)}")
     return tuple(found), trial
@@ -132,7 +132,8 @@ def _provisional(bundle: Bundle, asked: Sequence[Asked]) -> Bundle:
     return replace(bundle, manifest=bundle.manifest.model_copy(update={"calibrators": calibrators}))
 
 
-def _temperature(bundle: Bundle, network: str) -> float:
+def _calibrator(bundle: Bundle, network: str) -> tuple[float, float]:
+    """Temperature and bias of the original."""
     original = bundle.find(network, "fp32")
     found = None if original is None else bundle.manifest.calibrators.get(original.file)
-    return 1.0 if found is None else found.temperature
+    return (1.0, 0.0) if found is None else (found.temperature, found.bias)

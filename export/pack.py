@@ -38,7 +38,7 @@ def pack(root: Path, manifest_without_files: Mapping[str, Any], key: Ed25519Priv
             _write(staging / bundles.SIGNATURE, key.sign(text))
         keys = [] if key is None else [public_bytes(key)]
         bundles.load(staging, keys, allow_unsigned=key is None)
-        _replace(staging, root)
+        replace(staging, root)
     except (OSError, shutil.Error) as error:
         raise OutputError(f"the bundle cannot be written: {error}") from error
     finally:
@@ -64,7 +64,7 @@ def embed(bundle: Path, engine: Path) -> str:
     try:
         # A signature says nothing about a bundle that is trusted by its hash.
         shutil.copytree(bundle, staging, ignore=shutil.ignore_patterns(bundles.SIGNATURE))
-        _replace(staging, target)
+        replace(staging, target)
         fresh = source.with_name(f".{source.name}.{secrets.token_hex(4)}")
         _write(fresh, text.encode())
         fresh.replace(source)
@@ -96,8 +96,8 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _replace(staging: Path, root: Path) -> None:
-    """Put a folder in another's place; the old one comes back if the last step fails."""
+def replace(staging: Path, root: Path) -> None:
+    """Put a folder in another's place; the old one comes back if the last step fails. OSError."""
     old = root.with_name(f".{root.name}.{secrets.token_hex(4)}.old")
     if root.exists():
         root.rename(old)

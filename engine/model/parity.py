@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npc_edge.calibration.calibrators import Fit, apply, fit_temperature
+from npc_edge.calibration.calibrators import apply, fit_temperature
 
 ENOUGH_FOR_NONE = 300
 """Cases from which "no category changed" may stand alone; from fewer only its upper bound says something."""
@@ -58,9 +58,10 @@ class Verdict:
     """What the cases say together; true when nothing was lost beyond the limits.
 
     delta_dice: mean fall. probability_shift: mean |difference| of the calibrated probabilities, and
-    probability_shift_max the largest, None without scores. recalibrated: both scores were fitted on these
-    cases. fit: the candidate's own calibrator then. category_bound: upper end of the one-sided 95 % interval
-    of the share of changed categories (Clopper-Pearson).
+    probability_shift_max the largest, None without scores. rescale: what the reference's temperature and bias
+    are to be multiplied by for the candidate, from both scores fitted on these cases; None where they are too
+    few. category_bound: upper end of the one-sided 95 % interval of the share of changed categories
+    (Clopper-Pearson).
     """
 
     cases: int
@@ -72,8 +73,7 @@ class Verdict:
     assd_mm: float
     probability_shift: float | None
     probability_shift_max: float | None
-    recalibrated: bool
-    fit: Fit | None
+    rescale: float | None
     finding_changes: int
     category_changes: int
     category_bound: float
@@ -83,16 +83,18 @@ class Verdict:
         return not self.why
 
 
-def judge(cases: Sequence[CaseParity], limits: Limits | None = None, temperature: float = 1.0) -> Verdict:
-    """Judge the cases. temperature: the reference's own calibrator, used for both scores where the cohort is
-    too small to fit. ValueError without cases."""
+def judge(
+    cases: Sequence[CaseParity], limits: Limits | None = None, temperature: float = 1.0, bias: float = 0.0
+) -> Verdict:
+    """Judge the cases. temperature, bias: the reference's calibrator; the candidate's is the same, rescaled
+    where the cohort is large enough to tell. ValueError without cases."""
     if not cases:
         raise ValueError("no cases: nothing can be judged")
     allowed = Limits() if limits is None else limits
     known = [(c.dice_reference, c.dice_candidate) for c in cases]
     pairs = [(a, b) for a, b in known if a is not None and b is not None]
     fall = float(np.mean([a - b for a, b in pairs])) if pairs else 1 - float(np.mean([c.dice for c in cases]))
-    shifts, fit = _shifts(cases, temperature)
+    shifts, rescale = _shifts(cases, temperature, bias)
     changes = sum(c.changed for c in cases)
     distances = [c for c in cases if math.isfinite(c.hd95_mm)]
     error = max((e for c in cases for e in c.relative_error.values()), default=0.0)
@@ -120,8 +122,7 @@ def judge(cases: Sequence[CaseParity], limits: Limits | None = None, temperature
         assd_mm=float(np.mean([c.assd_mm for c in distances])) if distances else math.inf,
         probability_shift=float(np.mean(shifts)) if shifts else None,
         probability_shift_max=float(np.max(shifts)) if shifts else None,
-        recalibrated=fit is not None,
-        fit=fit,
+        rescale=rescale,
         finding_changes=sum(c.finding_changed for c in cases),
         category_changes=changes,
         category_bound=upper_bound(changes, len(cases)),
@@ -160,8 +161,8 @@ def _at_most(events: int, cases: int, share: float) -> float:
     return float(sum(math.exp(value) for value in logs))
 
 
-def _shifts(cases: Sequence[CaseParity], temperature: float) -> tuple[list[float], Fit | None]:
-    """|difference| of the calibrated probabilities, and the candidate's calibrator where one was fitted."""
+def _shifts(cases: Sequence[CaseParity], temperature: float, bias: float) -> tuple[list[float], float | None]:
+    """|difference| of the calibrated probabilities, and the rescaling of the temperature."""
     scored = [
         (c.score_reference, c.score_candidate, c.npc)
         for c in cases
@@ -171,10 +172,12 @@ def _shifts(cases: Sequence[CaseParity], temperature: float) -> tuple[list[float
         return [], None
     before, after = np.array([a for a, _, _ in scored]), np.array([b for _, b, _ in scored])
     labels = [npc for _, _, npc in scored]
-    fit: Fit | None = None
-    old = new = temperature
-    if min(labels.count(True), labels.count(False)) >= FIT_CASES and None not in labels:
+    rescale: float | None = None
+    finite = bool(np.isfinite(before).all() and np.isfinite(after).all())
+    if finite and min(labels.count(True), labels.count(False)) >= FIT_CASES and None not in labels:
         truth = np.array([int(bool(npc)) for npc in labels])
-        fit = fit_temperature(after, truth)
-        old, new = fit_temperature(before, truth).temperature, fit.temperature
-    return np.abs(apply(after, new) - apply(before, old)).tolist(), fit
+        # Cases told apart without error would ask for no temperature at all, of both alike: a ratio does not.
+        rescale = fit_temperature(after, truth).temperature / fit_temperature(before, truth).temperature
+    scale = 1.0 if rescale is None else rescale
+    moved = apply(after, temperature * scale, bias * scale) - apply(before, temperature, bias)
+    return np.abs(moved).tolist(), rescale

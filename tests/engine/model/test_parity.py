@@ -87,11 +87,11 @@ def test_a_score_that_only_changed_its_scale_is_recalibrated() -> None:
         score = float(rng.normal(1.0 if npc else -1.0, 1.2))
         cases.append(case(npc=npc, score_reference=score, score_candidate=2 * score))
     verdict = judge(cases)
-    assert verdict.recalibrated
+    assert verdict.rescale == pytest.approx(2)
     assert verdict.probability_shift is not None
     assert verdict.probability_shift < 1e-6
     few = judge(cases[:FIT_CASES])
-    assert not few.recalibrated
+    assert few.rescale is None
     assert few.probability_shift == pytest.approx(
         np.mean(
             [abs(apply(2 * c.score_reference, 1) - apply(c.score_reference, 1)) for c in cases[:FIT_CASES]]

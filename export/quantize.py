@@ -1,0 +1,265 @@
+"""`npc-edge quantize`: artefacts of lower precision join a bundle: calibrated, searched, held to the gate.
+
+Only the network that decides is quantized: a locator is small, and where it points moves everything after it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from onnx import ModelProto
+
+from npc_edge.engine.cohort import Case, find_cases
+from npc_edge.engine.errors import BundleError, OutputError
+from npc_edge.engine.model.bundle import Bundle, load
+from npc_edge.engine.model.manifest import Artefact, Calibrator, NetworkSpec
+from npc_edge.engine.model.parity import Limits
+from npc_edge.engine.model.runner import Arrays
+from npc_edge.engine.pipeline import is_locator
+from npc_edge.export import parity_report
+from npc_edge.export.diverge import first_divergence
+from npc_edge.export.gate import Asked, gate, pairs_of, row_of
+from npc_edge.export.half import to_half
+from npc_edge.export.observe import observe
+from npc_edge.export.pack import pack, replace
+from npc_edge.export.parity_report import Pair
+from npc_edge.export.passes import PASSES, Applied, rewrite
+from npc_edge.export.qdq import activations, quantizable, quantize
+from npc_edge.export.record import record
+from npc_edge.export.search import search
+from npc_edge.export.task_loss import Task, answers
+
+Say = Callable[[str], None]
+Wanted = Literal["fp32", "fp16", "int8"]
+
+_FLAVOURS = ("int8-u8s8", "int8-s8s8")
+_STRICTER = (1.0, 0.5, 0.25)
+"""When the gate refuses, the search is asked for less loss."""
+_DIVERGED = 0.1
+_JUDGED = 8
+_EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Order:
+    """precision "fp32" makes no file: it holds the original on other backends to the gate. calibration: cases
+    whose inputs int8 is calibrated and searched on. threads 0: all cores."""
+
+    precision: Wanted
+    cases: Path
+    limits: Limits = field(default_factory=Limits)
+    calibration: int = 20
+    threads: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What every step of an order needs: the original, its rewritten graph, and what it was fed."""
+
+    bundle: Bundle
+    network: NetworkSpec
+    model: ModelProto
+    inputs: Sequence[Arrays]
+    folder: Path
+    order: Order
+    cases: Sequence[Case]
+    say: Say
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A bundle after an order. pairs: everything that was tried; passes: what the rewrites did."""
+
+    pairs: tuple[Pair, ...]
+    added: tuple[str, ...]
+    passes: tuple[Applied, ...]
+
+
+def lower(
+    root: Path, order: Order, key: Ed25519PrivateKey | None, keys: Sequence[bytes], say: Say
+) -> Lowered:
+    """Add the artefacts of an order to the bundle at `root`, signed with `key` (None: unsigned).
+
+    keys: trusted public keys; with key None an unsigned bundle is taken too. What fails the gate is left out.
+    The bundle is replaced whole, or not at all. Raises BundleError when nothing passed, OutputError,
+    UsageError.
+    """
+    bundle = load(root, keys, allow_unsigned=key is None)
+    network = _decider(bundle)
+    original = bundle.find(network.name, "fp32")
+    if original is None:
+        raise BundleError(f"network {network.name} has no fp32 artefact to start from")
+    role = next(s.roles[0] for s in bundle.manifest.sequences if s.name == bundle.manifest.reference_sequence)
+    cases = find_cases(order.cases, role)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.absolute().parent) as scratch:
+            work_root = Path(scratch) / "bundle"
+            shutil.copytree(root, work_root)
+            inputs = record(bundle, _spread(cases, order.calibration), order.threads, say)[network.name]
+            model, passes = rewrite(onnx.load(str(bundle.file(original.file))), PASSES, inputs[0])
+            work = Work(bundle, network, model, inputs, work_root, order, cases, say)
+            pairs = _held(work) if order.precision == "fp32" else _lowered(work)
+            added = _write(work, pairs, key)
+            replace(work_root, root)
+    except OSError as error:
+        raise OutputError(f"the bundle cannot be written: {error.strerror}") from error
+    return Lowered(pairs, added, passes)
+
+
+def _decider(bundle: Bundle) -> NetworkSpec:
+    return [n for n in bundle.manifest.networks if not is_locator(n)][-1]
+
+
+def _spread(cases: Sequence[Case], count: int) -> Sequence[Case]:
+    """So many cases, evenly over all."""
+    chosen = np.unique(np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(int))
+    return [cases[i] for i in chosen]
+
+
+# --- making ---
+
+
+def _held(work: Work) -> tuple[Pair, ...]:
+    """The original itself on every other backend."""
+    original = work.bundle.find(work.network.name, "fp32")
+    assert original is not None, "asked before"
+    asked = pairs_of(work.network.name, original, work.bundle.file(original.file))
+    return _gated(work, asked, {original.file: work.model})
+
+
+def _lowered(work: Work) -> tuple[Pair, ...]:
+    if work.order.precision == "fp16":
+        half, islands = to_half(work.model, work.inputs[:_EXAMPLES])
+        work.say(f"fp16: {islands.half} nodes, {len(islands.nodes)} stay in fp32 ({islands.error:.1e})")
+        return _gated(work, _asked(work, "fp16", half), {_name(work, "fp16"): half})
+    layers = quantizable(work.model)
+    if not layers:
+        raise BundleError(
+            f"network {work.network.name} has no layer that int8 is for", "try --precision fp16"
+        )
+    work.say(f"calibrating {len(layers)} layers on {len(work.inputs)} windows")
+    ranges = observe(work.model, activations(work.model), work.inputs)
+    task = Task(
+        work.network.outputs,
+        work.bundle.manifest.tumour.threshold,
+        answers(work.model, work.inputs[:: max(1, len(work.inputs) // _JUDGED)][:_JUDGED]),
+    )
+    tried: list[Pair] = []
+    for flavour in _FLAVOURS:
+        for strict in _STRICTER:
+            found = search(
+                layers,
+                lambda keep, f=flavour: quantize(work.model, ranges, f, keep),  # type: ignore[misc]
+                lambda model, s=strict: task.judge(model, s),  # type: ignore[misc]
+            )
+            work.say(f"{flavour}: {len(found.reverted)} of {len(layers)} layers stay in float")
+            model = quantize(work.model, ranges, flavour, frozenset(found.reverted))  # type: ignore[arg-type]
+            pairs = _gated(work, _asked(work, flavour, model), {_name(work, flavour): model})
+            if all(pair.verdict for pair in pairs):
+                break
+        tried += pairs
+    return tuple(tried)
+
+
+def _name(work: Work, precision: str) -> str:
+    return f"artefacts/{work.network.name}.{precision}.onnx"
+
+
+def _asked(work: Work, precision: str, model: ModelProto) -> tuple[Asked, ...]:
+    """Write the file into the copy; what is to be tried of it."""
+    name = _name(work, precision)
+    onnx.save(model, str(work.folder / name))
+    artefact = Artefact.model_validate({"precision": precision, "file": name})
+    return pairs_of(work.network.name, artefact, work.folder / name)
+
+
+def _gated(work: Work, asked: Sequence[Asked], models: Mapping[str, ModelProto]) -> tuple[Pair, ...]:
+    order = work.order
+    pairs, _ = gate(work.bundle, asked, work.cases, order.limits, order.threads, work.say)
+    return tuple(pair if pair.verdict else _explained(work, pair, models[pair.artefact]) for pair in pairs)
+
+
+def _explained(work: Work, pair: Pair, model: ModelProto) -> Pair:
+    """A pair that failed, with the layer that diverged first on ONNX Runtime, if one did there."""
+    found = first_divergence(work.model, model, work.inputs[0], _DIVERGED)
+    if found is None:
+        return pair
+    words = f"{found.node} ({found.kind}), by {found.error:.2g} of its range"
+    return parity_report.explained(pair, words)
+
+
+# --- writing ---
+
+
+def _write(work: Work, pairs: Sequence[Pair], key: Ed25519PrivateKey | None) -> tuple[str, ...]:
+    """Manifest, report and signature of the copy; the artefacts that passed anywhere stay, the others go."""
+    passed = {pair.artefact for pair in pairs if pair.verdict}
+    if work.order.precision != "fp32" and not passed:
+        why = "; ".join(pairs[0].verdict.why) if pairs else "no backend here could run it"
+        raise BundleError(f"no {work.order.precision} artefact is within the gate: {why}")
+    for name in {pair.artefact for pair in pairs} - passed:
+        (work.folder / name).unlink()
+    manifest = work.bundle.manifest
+    networks = [n if n.name != work.network.name else _network(n, pairs) for n in manifest.networks]
+    calibrators = {**manifest.calibrators, **_calibrators(work, pairs)}
+    changed = manifest.model_copy(update={"networks": tuple(networks), "calibrators": calibrators})
+    report = work.folder / "parity" / f"{work.order.precision}.html"
+    report.parent.mkdir(exist_ok=True)
+    lines = [
+        f"{work.bundle.name}, network {work.network.name}.",
+        f"Measured on {len(work.cases)} cases, against the fp32 original on ONNX Runtime.",
+    ]
+    report.write_text(parity_report.html(f"Parity: {work.order.precision}", lines, pairs), encoding="utf-8")
+    pack(work.folder, changed.model_dump(mode="json", exclude={"files"}), key)
+    return tuple(sorted(passed))
+
+
+def _network(network: NetworkSpec, pairs: Sequence[Pair]) -> NetworkSpec:
+    """The network with the artefacts that passed and the rows they passed with."""
+    held = {artefact.file: artefact for artefact in network.artefacts}
+    for pair in pairs:
+        if not pair.verdict:
+            continue
+        precision = Path(pair.artefact).name.split(".")[-2]
+        known = held.get(pair.artefact) or Artefact.model_validate(
+            {"precision": precision, "file": pair.artefact}
+        )
+        row = row_of(pair)
+        same = (row.backend, row.precision, row.isa)
+        others = [p for p in known.parity if (p.backend, p.precision, p.isa) != same]
+        held[pair.artefact] = known.model_copy(update={"parity": (*others, row)})
+    return network.model_copy(update={"artefacts": tuple(held.values())})
+
+
+def _calibrators(work: Work, pairs: Sequence[Pair]) -> dict[str, Calibrator]:
+    """One for each new artefact: the original's, rescaled by what the cases showed."""
+    original = work.bundle.find(work.network.name, "fp32")
+    known = None if original is None else work.bundle.manifest.calibrators.get(original.file)
+    if known is None or original is None:
+        return {}
+    found = {}
+    for pair in pairs:
+        if not pair.verdict or pair.artefact == original.file:
+            continue
+        scale = pair.verdict.rescale
+        words = (
+            f"{known.population}; too few cases to refit for this artefact"
+            if scale is None
+            else f"{known.population}; rescaled by {scale:.4f} on {pair.verdict.cases} cases"
+        )
+        found[pair.artefact] = known.model_copy(
+            update={
+                "temperature": known.temperature * (scale or 1.0),
+                "bias": known.bias * (scale or 1.0),
+                "population": words,
+            }
+        )
+    return found
