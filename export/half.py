@@ -1,25 +1,18 @@
-"""An fp32 graph becomes fp16, but for the islands that measurement says must stay fp32.
-
-onnxconverter-common does the conversion. What it gets wrong when left alone is prepared before (constants
-that an island shares, outputs that an island makes) or mended after (values that pass through fp16 between
-two islands), and everything it returns is checked.
-"""
+"""An fp32 graph becomes fp16, but for the islands that measurement says must stay fp32."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from onnxconverter_common import float16
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from npc_edge.engine.errors import BundleError, UsageError
 from npc_edge.engine.model.metrics import relative_error
 from npc_edge.export import graph as graphs
 from npc_edge.export.graph import Arrays, attribute
+from npc_edge.export.to_float16 import as_stored, convert
 
 TARGET = 1e-2
 """Largest relative error of an output: 11 bits of mantissa through tens of layers stay well below."""
@@ -29,6 +22,7 @@ BUDGET = 1 << 30
 _LARGEST = 65504.0
 _HEADROOM = 4.0  # a case that was not among the examples may hold larger values
 _SMALLEST_NORMAL = 2.0**-14
+_PATIENCE = 8
 _STATISTICS = {
     *("InstanceNormalization", "LayerNormalization", "GroupNormalization", "BatchNormalization"),
     *("MeanVarianceNormalization", "RMSNormalization", "LpNormalization", "Softmax", "LogSoftmax"),
@@ -63,20 +57,23 @@ def to_half(
 ) -> tuple[ModelProto, Islands]:
     """The model in fp16 with float32 inputs and outputs, and the islands that hold its error below target.
 
-    examples: inputs by name, float32; the error is measured on them with ONNX Runtime on the CPU, which
-    stores every fp16 tensor in 16 bits but may sum in 32. keep: further nodes to leave in fp32. Raises
-    BundleError when nothing can run in fp16 within target, or the converter made no valid model.
+    examples: inputs by name, float32; the error is measured on them with `as_stored`. keep: further nodes to
+    leave in fp32. Raises BundleError when nothing can run in fp16 within target, or the converter made no
+    valid model.
     """
     if not examples:
         raise UsageError("fp16 needs at least one example to be measured on")
     model = graphs.tidy(model)
+    unknown = keep - {node.name for node in model.graph.node}
+    if unknown:
+        raise UsageError(f"the graph has no node {min(unknown)} to keep in fp32")
     expected = [graphs.run(model, example) for example in examples]
     why = dict.fromkeys(keep, "asked for") | _expected_islands(model)
     why |= _out_of_range(model, examples, budget)
-    step, rounds = 1, 0
+    rounds = 0
     while True:
-        half, rounds = _converted(model, set(why)), rounds + 1
-        errors = _errors(half, examples, expected)
+        half, rounds = convert(model, set(why)), rounds + 1
+        errors = _errors(as_stored(half), examples, expected)
         if max(errors) <= target:
             break
         worst = examples[int(np.argmax(errors))]
@@ -86,20 +83,23 @@ def to_half(
                 f"fp16 differs from fp32 by {max(errors):.1e} with every node that matters in fp32",
                 "leave fp16 out, or raise its target",
             )
-        for name in sorted(harm, key=lambda name: -harm[name])[:step]:
+        # Those of the worst's own size; more of them when that has not been enough for long.
+        ranked = sorted(harm, key=lambda name: -harm[name])
+        alike = [name for name in ranked if 2 * harm[name] >= harm[ranked[0]]]
+        for name in max(alike, ranked[: 2 ** max(rounds - _PATIENCE, 0)], key=len):
             why[name] = f"added {harm[name]:.1e} to the error"
-        step *= 2
     nodes = tuple(node.name for node in model.graph.node if node.name in why)
     count = len(model.graph.node) - len(nodes)
     if count == 0:
         raise BundleError("nothing of the network can run in fp16", "leave fp16 out")
+    graphs.opened(half)  # it must load as it is, too
     return half, Islands(nodes, {name: why[name] for name in nodes}, max(errors), rounds, count)
 
 
 def _errors(half: ModelProto, examples: Sequence[Arrays], expected: Sequence[Arrays]) -> list[float]:
     run = graphs.opened(half)
     found = [run(example) for example in examples]
-    return [max(relative_error(f[name], e[name]) for name in e) for f, e in zip(found, expected, strict=True)]
+    return [graphs.output_error(f, e) for f, e in zip(found, expected, strict=True)]
 
 
 # --- which nodes ---
@@ -153,7 +153,8 @@ def _out_of_range(model: ModelProto, examples: Sequence[Arrays], budget: int) ->
         run = graphs.opened(graphs.cut(model, group))
         for example in examples:
             for name, array in run(example).items():
-                largest[name] = max(largest[name], float(np.abs(array).max(initial=0.0)))
+                peak = float(max(-array.min(initial=0.0), array.max(initial=0.0)))
+                largest[name] = peak if not peak <= largest[name] else largest[name]
     beyond = {name: size for name, size in largest.items() if not size <= _LARGEST / _HEADROOM}
     why = {}
     for node in model.graph.node:
@@ -177,8 +178,10 @@ def _floats(model: ModelProto) -> list[str]:
 def _harm(
     model: ModelProto, half: ModelProto, islands: set[str], where: tuple[Arrays, int]
 ) -> dict[str, float]:
-    """fp16 node → how much larger the error of what it makes is than that of what it reads."""
+    """fp16 node → how much larger the error of what it makes is than that of what it reads, and what it does
+    to islands behind it."""
     example, budget = where
+    stored = as_stored(half)
     there = {node.name: list(node.output) for node in half.graph.node}
     pairs = {  # fp32 name → name in the fp16 graph, where the converter renamed a tensor
         name: there[node.name][index]
@@ -189,131 +192,31 @@ def _harm(
     errors: dict[str, float] = {}
     for group in graphs.groups(model, [name for name in _floats(model) if name in pairs], example, budget):
         expected = graphs.run(graphs.cut(model, group), example)
-        found = graphs.run(graphs.cut(half, [pairs[name] for name in group]), example)
+        found = graphs.run(graphs.cut(stored, [pairs[name] for name in group]), example)
         errors |= {name: relative_error(found[pairs[name]], expected[name]) for name in group}
+    growth = {
+        node.name: _worst(errors, node.output) - before
+        for node in model.graph.node
+        if np.isfinite(before := _worst(errors, node.input))
+    }
+    return _blame(model, growth, islands)
+
+
+def _worst(errors: Mapping[str, float], tensors: Iterable[str]) -> float:
+    return max((errors.get(name, 0.0) for name in tensors), default=0.0)
+
+
+def _blame(model: ModelProto, growth: Mapping[str, float], islands: set[str]) -> dict[str, float]:
+    """fp16 node → the error it adds, with what islands add by reading what it rounded (a difference of two
+    large values: the fault lies with whoever made them)."""
+    makers = graphs.producers(model.graph)
+    passed: dict[str, float] = {}
     harm = {}
-    for node in model.graph.node:
-        if node.name in islands:
+    for node in reversed(model.graph.node):
+        added = max(growth.get(node.name, 0.0), 0.0) + passed.get(node.name, 0.0)
+        if node.name not in islands:
+            harm[node.name] = added
             continue
-        before = max((errors.get(name, 0.0) for name in node.input), default=0.0)
-        after = max((errors.get(name, 0.0) for name in node.output), default=0.0)
-        if after > 0.0 and np.isfinite(before):
-            harm[node.name] = after - before
-    return harm
-
-
-# --- the conversion ---
-
-
-def _converted(model: ModelProto, islands: set[str]) -> ModelProto:
-    prepared = _prepared(model, islands)
-    try:
-        with np.errstate(over="ignore"):  # what becomes infinite is found below
-            half: ModelProto = float16.convert_float_to_float16(
-                prepared,
-                min_positive_val=0.0,
-                max_finite_val=float("inf"),
-                keep_io_types=True,
-                op_block_list=[],
-                node_block_list=sorted(islands),
-            )
-    except (ValueError, AssertionError, AttributeError, KeyError) as error:
-        raise BundleError(f"onnxconverter-common cannot make it fp16: {graphs.first_line(error)}") from error
-    _mend(half, {node.name for node in model.graph.node})
-    graphs.check(half, "what onnxconverter-common made")
-    _verify(model, half)
-    return half
-
-
-def _prepared(model: ModelProto, islands: set[str]) -> ModelProto:
-    """Every island gets constants of its own, every output a node of its own that is no island."""
-    fresh = ModelProto()
-    fresh.CopyFrom(model)
-    graph = fresh.graph
-    taken = graphs.names(graph)
-    outside = {name for node in graph.node if node.name not in islands for name in node.input}
-    for tensor in list(graph.initializer):
-        inside = [n for n in graph.node if n.name in islands and tensor.name in n.input]
-        if inside and tensor.name in outside and tensor.data_type == TensorProto.FLOAT:
-            graph.initializer.append(tensor)
-            graph.initializer[-1].name = graphs.unused(f"{tensor.name}.fp32", taken)
-            for node in inside:
-                _rename(node.input, tensor.name, graph.initializer[-1].name)
-    makers = graphs.producers(graph)
-    guards = []
-    for value in graph.output:
-        if value.name not in makers or value.type.tensor_type.elem_type != TensorProto.FLOAT:
-            continue
-        inner = graphs.unused(f"{value.name}.inner", taken)
-        for node in graph.node:
-            _rename(node.input, value.name, inner)
-            _rename(node.output, value.name, inner)
-        for known in graph.value_info:
-            known.name = inner if known.name == value.name else known.name
-        guards.append(
-            helper.make_node("Identity", [inner], [value.name], graphs.unused(f"{value.name}.guard", taken))
-        )
-    graph.node.extend(guards)
-    return fresh
-
-
-def _rename(field: Any, old: str, new: str) -> None:
-    for index, name in enumerate(field):
-        if name == old:
-            field[index] = new
-
-
-def _mend(half: ModelProto, known: set[str]) -> None:
-    """Take out the guards, and lead fp32 to fp32 where the converter goes through fp16. In place."""
-    graph = half.graph
-    makers = graphs.producers(graph)
-
-    def added(name: str, kind: str) -> NodeProto | None:
-        node = makers.get(name)
-        return node if node is not None and node.op_type == kind and node.name not in known else None
-
-    def origin(name: str) -> str:
-        """Through guards."""
-        while (guard := added(name, "Identity")) is not None:
-            name = guard.input[0]
-        return name
-
-    outputs = {value.name for value in graph.output}
-    moved: dict[str, str] = {}
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = origin(name)
-    for node in graph.node:
-        if node.op_type != "Cast" or node.name in known or attribute(node, "to", 0) != TensorProto.FLOAT:
-            continue
-        before = added(node.input[0], "Cast")
-        if before is not None:
-            moved[node.output[0]] = before.input[0]
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = moved.get(name, name)
-    for shown, source in moved.items():
-        maker = makers.get(source)
-        if shown in outputs and maker is not None and source not in outputs:
-            for node in graph.node:  # the cast that made the output loses its name to the island
-                _rename(node.output, shown, f"{shown}.cast")
-            _rename(maker.output, source, shown)
-            for node in graph.node:
-                _rename(node.input, source, shown)
-    graphs.set_nodes(graph, graphs.ancestors(graph, list(outputs)))
-    graphs.drop_unread(graph)
-
-
-def _verify(model: ModelProto, half: ModelProto) -> None:
-    """Inputs and outputs are what they were; no constant became infinite or vanished."""
-    before = [(v.name, v.type.tensor_type.elem_type) for v in (*model.graph.input, *model.graph.output)]
-    after = [(v.name, v.type.tensor_type.elem_type) for v in (*half.graph.input, *half.graph.output)]
-    if before != after:
-        raise BundleError("onnxconverter-common changed the type of an input or output")
-    original = graphs.constants(model.graph)
-    for tensor in half.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT16 or tensor.name not in original:
-            continue
-        values: NDArray[Any] = numpy_helper.to_array(tensor).astype(np.float32)
-        if not relative_error(values, numpy_helper.to_array(original[tensor.name])) <= 2.0**-10:
-            raise BundleError(f"onnxconverter-common lost the values of {tensor.name}")
+        for name in {makers[tensor].name for tensor in node.input if tensor in makers}:
+            passed[name] = passed.get(name, 0.0) + added
+    return {name: added for name, added in harm.items() if added > 0.0}
