@@ -50,7 +50,7 @@ class OnnxRuntimeRunner:
     def __enter__(self) -> Self:
         ort = load_onnxruntime()
         self._version = ort.__version__
-        self._faults = _faults()
+        self._faults = faults()
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -114,7 +114,7 @@ def _check_shape(artefact: str, name: str, wanted: list[int | str | None], given
         raise BundleError(f"{artefact} wants {name} of shape {wanted}, the manifest makes it {list(given)}")
 
 
-def _faults() -> tuple[type[Exception], ...]:
+def faults() -> tuple[type[Exception], ...]:
     """Everything ONNX Runtime raises: each of its own classes, which share no base, and pybind11's."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
