@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import tiny_bundle
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from npc_edge.engine.model import acceptance
+from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
 
 SHAPE = (2, 6, 8, 8)
 _CHANNELS, _CLASSES = 16, 3
@@ -19,10 +25,10 @@ def image(seed: int = 0, batch: int = 1) -> NDArray[np.float32]:
     return np.random.default_rng(seed).random((batch, *SHAPE), dtype=np.float32)
 
 
-def network(kind: Literal["fp32", "u8s8", "s8s8"] = "fp32", batch: int | str = "batch") -> Any:
+def network(kind: str = "fp32", batch: int | str = "batch") -> Any:
     """map = 1x1x1 convolution of ReLU of a 3x3x3 one; score = its mean. The same weights whatever the kind.
 
-    u8s8: unsigned activations, zero-point 0. s8s8: signed ones, zero-point 0. Weights int8 per channel.
+    kind: fp32, u8s8 (unsigned activations) or s8s8 (signed ones); zero-points 0, weights int8 per channel.
     """
     rng = np.random.default_rng(3)
     first = rng.normal(0, 0.15, (_CHANNELS, 2, 3, 3, 3)).astype(np.float32)
@@ -77,3 +83,41 @@ class _Graph:
         stored = self.constant(f"{name}_w", whole)
         kernel = self.node("DequantizeLinear", [stored, scales, zeros], f"{name}_w_dq", axis=0)
         return self.node("Conv", [ready, kernel], name, pads=pads)
+
+
+def manifest(
+    kinds: Sequence[str] = ("fp32",), parity: Mapping[str, Sequence[tuple[str, str, str]]] | None = None
+) -> dict[str, Any]:
+    """A manifest without `files` for one network of this kind, "npc", with an artefact of each precision.
+
+    kinds: precisions of the manifest. parity: precision → (backend, execution precision, instruction set).
+    """
+    rows = {} if parity is None else parity
+    artefacts = [
+        {
+            "precision": precision,
+            "file": f"artefacts/npc.{precision}.onnx",
+            "parity": [
+                {"backend": backend, "precision": ran_in, "isa": isa, "max_relative_error": 0.01}
+                for backend, ran_in, isa in rows.get(precision, ())
+            ],
+        }
+        for precision in kinds
+    ]
+    made = tiny_bundle.manifest()
+    outputs = [{"name": "map", "kind": "anatomy"}, {"name": "score", "kind": "detection"}]
+    changes = {"region": "whole", "window": SHAPE[1:], "outputs": outputs, "artefacts": artefacts}
+    return {**made, "networks": [{**made["networks"][1], **changes}]}
+
+
+def write_parts(root: Path, kinds: Sequence[str] = ("fp32",)) -> Path:
+    """The files of such a bundle, not yet packed: artefacts and a golden case of what ONNX Runtime makes."""
+    (root / "artefacts").mkdir(parents=True)
+    for precision in kinds:
+        # An fp16 artefact is fp32 here: what counts is who may run it.
+        kind = {"int8-u8s8": "u8s8", "int8-s8s8": "s8s8"}.get(precision, "fp32")
+        onnx.save(network(kind), str(root / "artefacts" / f"npc.{precision}.onnx"))
+    given = {"image": acceptance.storable(image(seed=9))}
+    with OnnxRuntimeRunner(root / "artefacts" / "npc.fp32.onnx", threads=1, precision="fp32") as runner:
+        acceptance.save_golden(root / "golden" / "npc.a.npz", given, runner.infer(given))
+    return root
