@@ -15,6 +15,8 @@ from npc_edge.engine import pipeline
 from npc_edge.engine.clock import Clock
 from npc_edge.engine.errors import UsageError
 from npc_edge.engine.model import bundle as bundles
+from npc_edge.engine.model.acceptance import prove
+from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.runners import open_runner
 from npc_edge.engine.output.publish import write
 from npc_edge.engine.output.result import ResultDocument, document
@@ -55,7 +57,7 @@ class Session:
             state = State.open(self.options.state)
             bundle = bundles.load(self._path, state.keys(), self.options.allow_unsigned)
             runners = {
-                network.name: opening.enter_context(open_runner(bundle, network.name, self.options))
+                network.name: opening.enter_context(self._runner(bundle, network.name))
                 for network in bundle.manifest.networks
             }
             reader = opening.enter_context(Reader())
@@ -95,6 +97,11 @@ class Session:
         # A refusal is published even when its reason is that the deadline has passed.
         published = write(outcome, out, self.options.replace, clock if outcome.findings is not None else None)
         return RunResult(outcome.outcome, published.document, outcome.findings, published.files)
+
+    def _runner(self, bundle: bundles.Bundle, network: str) -> Runner:
+        # int8 measured on another instruction set only must prove itself here, when it is asked for by name.
+        proven = prove(bundle, network, self.options) if self.options.precision == "int8" else ()
+        return open_runner(bundle, network, self.options, proven)
 
     def _opened(self) -> pipeline.Kit:
         if self._kit is None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import outside
+import pytest
 from cli import run
 
 from npc_edge.bench.phantom.protocol import PhantomSpec
@@ -46,13 +47,29 @@ def test_a_run_tries_no_connection(tmp_path: Path) -> None:
     assert sorted(left) == [".local", "out", "phantom", "trace"], "something keeps a file of its own at home"
 
 
-def test_the_runtime_stays_silent_however_long_it_runs(tmp_path: Path) -> None:
+RUNTIMES = {
+    "onnxruntime": "OnnxRuntimeRunner",
+    "openvino": "OpenVinoRunner",
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_runtime_stays_silent_however_long_it_runs(runtime: str, tmp_path: Path) -> None:
+    """Loaded, made to run the embedded locator, and left for as long as a late call home would take."""
     trace = tmp_path / "trace"
     strace = [outside.tool("strace"), "-f", "-qq", "-e", "trace=network", "-o", str(trace)]
-    wait = (
-        "import time; from npc_edge.engine.model.runners.onnxruntime import load_onnxruntime; "
-        "load_onnxruntime(); time.sleep(8)"
-    )
+    wait = f"""
+import time
+import numpy as np
+from npc_edge.engine.model.bundle import load
+from npc_edge.engine.model.runners.{runtime} import {RUNTIMES[runtime]} as Runner
+bundle = load(None)
+network = bundle.manifest.networks[0]
+image = np.zeros((1, len(network.inputs), *network.window), np.float32)
+with Runner(bundle.artefact(network.name, "fp32"), threads=1, precision="fp32") as runner:
+    runner.infer({{"image": image}})
+time.sleep(8)
+"""
     command = [*empty_namespace(), *strace, sys.executable, "-c", wait]
     subprocess.run(command, check=True, env=without_ci(tmp_path))
     assert [call for call in trace.read_text().splitlines() if _REACHES_OUT.search(call)] == []

@@ -11,16 +11,34 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show what this machine can run and why not the rest."""
-    import importlib.metadata
-    import importlib.util
     import json
     import platform
 
     from npc_edge.engine.machine import available_cores
     from npc_edge.engine.model.runners import instruction_set
 
+    checks = [*_packages(), *_accelerators()]
+    machine = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": available_cores(),
+        "instruction_set": instruction_set(),
+    }
+    if as_json:
+        print(json.dumps({"machine": machine, "checks": checks}, indent=2))
+        return
+    print("  ".join(f"{key}: {value}" for key, value in machine.items()))
+    for check in checks:
+        print(f"{'ok ' if check['ok'] else 'no '} {check['what']}: {check['detail']}")
+
+
+def _packages() -> list[dict[str, str | bool]]:
+    """What the plain install holds."""
+    import importlib.metadata
+
     wanted = {
-        "onnxruntime": "the CPU runtime of this version",
+        "onnxruntime": "the reference runtime on a CPU",
+        "openvino": "the fast runtime on a CPU",
         "SimpleITK": "resampling",
         "pydicom": "reading DICOM",
         "highdicom": "writing SEG and SR",
@@ -34,23 +52,24 @@ def doctor(
             checks.append({"what": package, "ok": True, "detail": f"{version}, {purpose}"})
         except importlib.metadata.PackageNotFoundError:
             checks.append({"what": package, "ok": False, "detail": f"not installed, wanted for {purpose}"})
-    for backend in ("openvino", "tensorrt"):
-        checks.append(
-            {
-                "what": backend,
-                "ok": False,
-                "detail": "no runner for it in this version; the CPU runs onnxruntime",
-            }
-        )
-    machine = {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": available_cores(),
-        "instruction_set": instruction_set(),
-    }
-    if as_json:
-        print(json.dumps({"machine": machine, "checks": checks}, indent=2))
-        return
-    print("  ".join(f"{key}: {value}" for key, value in machine.items()))
-    for check in checks:
-        print(f"{'ok ' if check['ok'] else 'no '} {check['what']}: {check['detail']}")
+    return checks
+
+
+def _accelerators() -> list[dict[str, str | bool]]:
+    """Does a GPU answer, and can TensorRT be imported? Each with the reason where not."""
+    from npc_edge.engine.errors import BackendError
+    from npc_edge.engine.gpu import find_gpus
+    from npc_edge.engine.model.runners.tensorrt_build import RUNTIMES, load_tensorrt
+
+    gpus = find_gpus()
+    checks: list[dict[str, str | bool]] = [
+        {"what": "gpu", "ok": not gpus.why, "detail": gpus.why or ", ".join(gpus.capabilities)}
+    ]
+    for runtime, package in RUNTIMES.items():
+        try:
+            version = load_tensorrt(runtime).version
+            detail = f"{version}, npc-edge compile builds with it; no runner for it in this version"
+            checks.append({"what": package, "ok": True, "detail": detail})
+        except BackendError as error:
+            checks.append({"what": package, "ok": False, "detail": error.one_line()})
+    return checks

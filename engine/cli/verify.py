@@ -36,13 +36,18 @@ def verify(
         typer.echo(json.dumps(_as_json(loaded, results), indent=2))
     else:
         _print(loaded, results)
-    if failed := [result for result in results if not result]:
+    if failed := _harmful(results):
         return complain(
-            f"{failed[0].file} does not reproduce its golden cases here ({failed[0].why}); "
-            "do not use this bundle on this machine",
+            f"{failed[0].file} does not reproduce its golden cases here on {failed[0].pair} "
+            f"({failed[0].why}); do not use this bundle on this machine",
             4,
         )
     return 0
+
+
+def _harmful(results: tuple[ArtefactResult, ...]) -> list[ArtefactResult]:
+    """What failed and could be chosen; a failure the bundle does not allow is never run."""
+    return [result for result in results if not result and result.allowed]
 
 
 def _as_json(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def _as_json(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> dict[str, A
         "bundle_sha256": bundle.manifest_sha256,
         "trusted": bundle.trusted,
         "files": len(bundle.manifest.files),
-        "passed": all(results),
+        "passed": not _harmful(results),
         "artefacts": artefacts,
         "parity": [
             {"file": artefact.file, **parity.model_dump()}
@@ -72,7 +77,7 @@ def _as_json(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> dict[str, A
 
 def _print(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console()
     trust = "signed by a trusted key" if bundle.trusted else "NOT signed by a trusted key"
@@ -80,19 +85,27 @@ def _print(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> None:
         trust = "the embedded bundle"
     console.print(f"{bundle.name}: {trust}; {len(bundle.manifest.files)} files match their hashes")
     console.print(f"evidence: {bundle.manifest.evidence}; sha256 {bundle.manifest_sha256}", soft_wrap=True)
-    table = Table("artefact", "runs on", "golden cases", "largest relative error", "lowest Dice", "status")
+    table = Table(
+        Column("artefact", overflow="fold"),
+        Column("runs on", overflow="fold", min_width=11),
+        *("cases", "largest error", "lowest Dice", "allowed"),
+        Column("status", overflow="fold", min_width=7),
+    )
     for result in results:
         error = max((case.max_relative_error for case in result.cases), default=None)
         dice = min((case.dice for case in result.cases), default=None)
         table.add_row(
-            result.file,
-            f"{result.backend} {result.isa}".strip(),
+            result.file.removeprefix("artefacts/"),
+            f"{result.pair} {result.isa}".strip(),
             str(len(result.cases)),
             "" if error is None else f"{error:.1e}",
             "" if dice is None else f"{dice:.4f}",
+            "yes" if result.allowed else "no",
             result.status if result.status == "passed" else f"{result.status}: {result.why}",
         )
     console.print(table)
+    if not all(result.allowed for result in results):
+        console.print("Not allowed: no row in the parity table for it here; never chosen.", soft_wrap=True)
     parity = Table(
         "artefact", "backend", "precision", "instruction set", "relative error", "Dice", "score shift"
     )

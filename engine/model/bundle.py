@@ -47,12 +47,13 @@ class Bundle:
         raise BundleError(f"the bundle has no network {name}")
 
     def find(self, network: str, precision: str) -> Artefact | None:
-        """A network's artefact in a precision of the manifest ("fp32", "int8-u8s8" …), None without one."""
-        wanted = (a for a in self.network(network).artefacts if a.precision == precision)
+        """A network's ONNX artefact in a precision of the manifest ("fp32", "int8-u8s8" …), None without."""
+        artefacts = self.network(network).artefacts
+        wanted = (a for a in artefacts if a.precision == precision and a.format == "onnx")
         return next(wanted, None)
 
     def artefact(self, network: str, precision: str) -> Path:
-        """Path of a network's artefact, its hash checked once more. BundleError when absent or altered."""
+        """Path of a network's ONNX artefact, its hash checked again. BundleError when absent or altered."""
         found = self.find(network, precision)
         if found is None:
             raise BundleError(f"the bundle has no {precision} artefact of network {network}")

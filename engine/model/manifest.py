@@ -78,11 +78,32 @@ class Parity(Strict):
     category_bound: float | None = None
 
 
+class EngineSpec(Strict):
+    """What a TensorRT engine was built for. executed false: built where no such GPU was, and never run."""
+
+    runtime: Literal["tensorrt-rtx", "tensorrt"]
+    runtime_version: str = Field(min_length=1)
+    compute_capability: Annotated[str, Field(pattern=r"^sm\d{2,3}$")]
+    executed: bool
+
+
 class Artefact(Strict):
+    """A network in one precision. parity: each (backend, execution precision, instruction set) that was
+    measured and may run. engine: of a compiled artefact only."""
+
     precision: Precision
     file: RelativePath
     format: Literal["onnx", "engine"] = "onnx"
     parity: tuple[Parity, ...] = ()
+    engine: EngineSpec | None = None
+
+    @model_validator(mode="after")
+    def _engine_says_for_what(self) -> Artefact:
+        if (self.format == "engine") != (self.engine is not None):
+            raise ValueError(
+                f"{self.file}: `engine` belongs to artefacts of format engine, and to each of them"
+            )
+        return self
 
 
 class NetworkSpec(Strict):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from pathlib import Path
 
-from npc_edge.engine.errors import BackendError
 from npc_edge.engine.machine import available_cores
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.runner import Runner
+from npc_edge.engine.model.runners.pairs import Pair, choose
 from npc_edge.engine.types import Options
-
-_CPU_PRECISIONS = {"auto": "fp32", "fp32": "fp32", "fp16": "fp16", "int8": "int8-u8s8"}
-"""What is asked for → the artefact ONNX Runtime runs on a CPU. Signed int8 activations are TensorRT's."""
 
 _SETS = (
     ("amx_int8", "amx_int8"),
@@ -27,24 +25,26 @@ _SETS = (
 )
 
 
-def open_runner(bundle: Bundle, network_name: str, options: Options) -> Runner:
-    """A runner for one network, to be entered. BackendError when what was asked for is not there."""
-    if options.backend not in ("auto", "onnxruntime"):
-        raise BackendError(f"backend {options.backend} is not in this version", "use --backend onnxruntime")
-    if options.device not in ("auto", "cpu"):
-        raise BackendError(f"device {options.device} is not in this version", "use --device cpu")
-    precision = _CPU_PRECISIONS.get(options.precision)
-    if precision is None or bundle.find(network_name, precision) is None:
-        held = sorted({artefact.precision for artefact in bundle.network(network_name).artefacts})
-        raise BackendError(
-            f"network {network_name} of {bundle.name} cannot run in precision {options.precision} here",
-            f"it holds {', '.join(held)}; leave --precision at auto",
-        )
+def open_runner(bundle: Bundle, network_name: str, options: Options, proven: Collection[Pair] = ()) -> Runner:
+    """A runner for one network, to be entered: the fastest the bundle allows here of what the options ask.
+
+    proven: pairs whose golden cases this machine has passed. BackendError when what was asked for is not
+    there or the bundle does not allow it.
+    """
+    pair = choose(bundle, network_name, options, instruction_set(), proven)
+    return open_pair(bundle, network_name, pair, options.threads)
+
+
+def open_pair(bundle: Bundle, network_name: str, pair: Pair, threads: int = 0) -> Runner:
+    """The runner of one pair, to be entered, allowed or not: for measuring. threads 0: all cores."""
+    path, threads = bundle.artefact(network_name, pair.artefact), threads or available_cores()
+    if pair.backend == "openvino":
+        from npc_edge.engine.model.runners.openvino import OpenVinoRunner
+
+        return OpenVinoRunner(path, threads=threads, precision=pair.precision, root=bundle.root)
     from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
 
-    threads = options.threads or available_cores()
-    path = bundle.artefact(network_name, precision)
-    return OnnxRuntimeRunner(path, threads=threads, precision=precision, root=bundle.root)
+    return OnnxRuntimeRunner(path, threads=threads, precision=pair.precision, root=bundle.root)
 
 
 def instruction_set(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.model.runner import Arrays
 from npc_edge.engine.model.runners import instruction_set
+from npc_edge.engine.model.runners.feed import checked, first_line
 from npc_edge.engine.types import RunnerInfo
 
 _FATAL_ONLY = 4  # what matters is raised; ONNX Runtime's own log would break "one line on standard error"
@@ -64,7 +65,7 @@ class OnnxRuntimeRunner:
                 str(self._path), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except self._faults as error:
-            raise BundleError(f"ONNX Runtime cannot load {self._name}: {_first_line(error)}") from error
+            raise BundleError(f"ONNX Runtime cannot load {self._name}: {first_line(error)}") from error
         return self
 
     def __exit__(
@@ -77,17 +78,13 @@ class OnnxRuntimeRunner:
         BackendError when the run itself fails (memory, mostly)."""
         if self._session is None:
             raise BackendError(f"the runner of {self._name} is not open")
-        named = {node.name: node.shape for node in self._session.get_inputs()}
-        if set(named) != set(inputs):
-            raise BundleError(f"{self._name} wants inputs {sorted(named)}, not {sorted(inputs)}")
-        for name, shape in named.items():
-            _check_shape(self._name, name, shape, inputs[name].shape)
+        wanted = {node.name: node.shape for node in self._session.get_inputs()}
+        feed = checked(self._name, wanted, inputs)
         outputs = [node.name for node in self._session.get_outputs()]
-        feed = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in inputs.items()}
         try:
             values = self._session.run(outputs, feed)
         except self._faults as error:
-            raise BackendError(f"ONNX Runtime failed on {self._name}: {_first_line(error)}") from error
+            raise BackendError(f"ONNX Runtime failed on {self._name}: {first_line(error)}") from error
         return {
             name: np.asarray(value, dtype=np.float32) for name, value in zip(outputs, values, strict=True)
         }
@@ -105,23 +102,9 @@ class OnnxRuntimeRunner:
         )
 
 
-def _check_shape(artefact: str, name: str, wanted: list[int | str | None], given: tuple[int, ...]) -> None:
-    """A named or unknown dimension takes any size."""
-    fits = len(wanted) == len(given) and all(
-        not isinstance(a, int) or a == b for a, b in zip(wanted, given, strict=True)
-    )
-    if not fits:
-        raise BundleError(f"{artefact} wants {name} of shape {wanted}, the manifest makes it {list(given)}")
-
-
 def faults() -> tuple[type[Exception], ...]:
     """Everything ONNX Runtime raises: each of its own classes, which share no base, and pybind11's."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception)]
     return (*own, RuntimeError, ValueError, MemoryError)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -56,14 +56,16 @@ def test_a_sound_bundle_is_verified(site: Path) -> None:
     report = json.loads(ran.stdout)
     assert report["trusted"] is True
     assert report["passed"] is True
-    assert [(a["network"], a["status"]) for a in report["artefacts"]] == [
-        ("locator", "untested"),
-        ("npc", "passed"),
-    ]
+    ran_here = [a for a in report["artefacts"] if a["status"] != "skipped"]
+    assert {(a["network"], a["status"]) for a in ran_here} == {("locator", "untested"), ("npc", "passed")}
+    for network in ("locator", "npc"):
+        pairs = [f"{a['backend']} {a['execution']}" for a in report["artefacts"] if a["network"] == network]
+        assert pairs == ["openvino bf16", "openvino fp32", "onnxruntime fp32"]
+    assert [a["allowed"] for a in report["artefacts"]] == [False, False, True] * 2
     assert report["parity"][0]["isa"] == "avx2"
     told = run("verify", site / "bundle", "--state", site / "state")
     assert told.returncode == 0
-    for word in ("tiny 1", "signed by a trusted key", "passed", "1.5e-06"):
+    for word in ("tiny 1", "signed by a trusted key", "passed", "1.5e-06", "never chosen"):
         assert word in told.stdout
 
 
@@ -90,7 +92,22 @@ def test_an_artefact_that_answers_otherwise_is_exit_4(site: Path, tmp_path: Path
     assert "golden" in ran.stderr
     report = json.loads(ran.stdout)
     assert report["passed"] is False
-    assert report["artefacts"][1]["status"] == "failed"
+    failed = [(a["network"], a["backend"]) for a in report["artefacts"] if a["status"] == "failed"]
+    assert ("npc", "onnxruntime") in failed
+    assert "onnxruntime fp32" in ran.stderr, "the line names the pair that would have run"
+
+
+def test_doctor_says_what_runs_here_and_why_the_rest_does_not() -> None:
+    ran = run("doctor", "--json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    checks = {check["what"]: check for check in json.loads(ran.stdout)["checks"]}
+    assert checks["openvino"]["ok"] is True
+    assert checks["openvino"]["detail"][:2] == "20"
+    for what in ("gpu", "tensorrt-rtx", "tensorrt"):
+        assert checks[what]["detail"]
+        assert "\n" not in checks[what]["detail"]
+    if not checks["tensorrt"]["ok"]:
+        assert "install" in checks["tensorrt"]["detail"]
 
 
 @pytest.mark.parametrize("which", ["manifest", "result"])

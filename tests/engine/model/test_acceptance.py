@@ -7,14 +7,18 @@ import numpy as np
 import onnx
 import pytest
 import tiny_bundle
+import tiny_qdq
 from signed import Signed
 
 from npc_edge.engine.errors import BundleError
 from npc_edge.engine.model import acceptance, metrics
-from npc_edge.engine.model.bundle import Bundle
-from npc_edge.engine.model.runners import open_runner
+from npc_edge.engine.model.bundle import Bundle, load
+from npc_edge.engine.model.runners import instruction_set, open_runner
+from npc_edge.engine.model.runners.pairs import CPU_PAIRS
 from npc_edge.engine.types import Options
 from npc_edge.export.pack import pack
+
+REFERENCE = Options(backend="onnxruntime", threads=1)
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def with_golden(signed: Signed) -> Signed:
 
 
 def test_a_sound_artefact_passes_and_one_without_cases_is_untested(with_golden: Signed) -> None:
-    locator, npc = acceptance.verify(with_golden.load(), Options(threads=1))
+    locator, npc = acceptance.verify(with_golden.load(), REFERENCE)
     assert (npc.status, len(npc.cases), npc.cases[0].case) == ("passed", 1, "a")
     assert npc.cases[0].max_relative_error == 0
     assert npc.cases[0].dice == 1
@@ -43,7 +47,7 @@ def test_a_changed_weight_fails(with_golden: Signed, repack: Callable[..., Bundl
     scale = next(t for t in model.graph.initializer if t.name == "scale")
     scale.float_data[2] = 2.01
     onnx.save(model, str(with_golden.root / "artefacts" / "npc.fp32.onnx"))
-    result = acceptance.verify(repack(), Options(threads=1))[1]
+    result = acceptance.verify(repack(), REFERENCE)[1]
     assert result.status == "failed"
     assert not result
     assert "a" in result.why
@@ -51,13 +55,94 @@ def test_a_changed_weight_fails(with_golden: Signed, repack: Callable[..., Bundl
     assert result.cases[0].max_relative_error == pytest.approx(0.005, rel=0.02)
 
 
-def test_an_artefact_this_version_cannot_run_is_skipped(
+def test_every_artefact_is_tried_on_every_backend_in_every_precision(tmp_path: Path) -> None:
+    kinds = ("fp32", "fp16", "int8-u8s8", "int8-s8s8")
+    rows = {"int8-u8s8": [("openvino", "int8-u8s8", instruction_set())]}
+    root = tiny_qdq.write_parts(tmp_path / "bundle", kinds)
+    pack(root, tiny_qdq.manifest(kinds, rows), None)
+    results = acceptance.verify(load(root, allow_unsigned=True), Options(threads=1))
+    assert [(r.precision, r.pair, r.allowed) for r in results] == [
+        ("fp32", "openvino bf16", False),
+        ("fp32", "openvino fp32", False),
+        ("fp32", "onnxruntime fp32", True),
+        ("fp16", "openvino fp32", False),
+        ("fp16", "onnxruntime fp16", False),
+        ("int8-u8s8", "openvino int8-u8s8", True),
+        ("int8-u8s8", "onnxruntime int8-u8s8", False),
+        ("int8-s8s8", "tensorrt int8-s8s8", False),
+    ]
+    assert results[0].status == ("passed" if instruction_set() in ("amx_int8", "avx512_bf16") else "skipped")
+    assert [r.status for r in results[1:]] == ["passed"] * 6 + ["skipped"]
+    assert "no CPU" in results[-1].why
+    errors = {r.pair: r.cases[0].max_relative_error for r in results if r.cases}
+    assert errors["onnxruntime fp32"] == 0 < errors["openvino fp32"] < 1e-4 < errors["openvino int8-u8s8"]
+    only = acceptance.verify(load(root, allow_unsigned=True), Options(backend="openvino", threads=1))
+    assert {r.backend for r in only} == {"openvino", "tensorrt"}
+
+
+def test_a_fault_in_one_artefact_fails_its_pairs_alone(tmp_path: Path) -> None:
+    kinds = ("fp32", "int8-u8s8")
+    root = tiny_qdq.write_parts(tmp_path / "bundle", kinds)
+    # Signed activations read as unsigned ones: what a runtime that mistakes signs makes of a sound file.
+    model = tiny_qdq.network("u8s8")
+    zero = next(t for t in model.graph.initializer if t.name == "second_zero")
+    zero.CopyFrom(onnx.numpy_helper.from_array(np.uint8(128), "second_zero"))
+    onnx.save(model, str(root / "artefacts" / "npc.int8-u8s8.onnx"))
+    pack(root, tiny_qdq.manifest(kinds), None)
+    results = acceptance.verify(load(root, allow_unsigned=True), Options(threads=1))
+    failed = {(r.precision, r.pair) for r in results if not r}
+    assert failed == {("int8-u8s8", "openvino int8-u8s8"), ("int8-u8s8", "onnxruntime int8-u8s8")}
+    assert not any(r.allowed for r in results if not r)
+
+
+def test_an_int8_artefact_that_runs_in_fp32_is_no_int8(tmp_path: Path) -> None:
+    kinds = ("fp32", "int8-u8s8")
+    root = tiny_qdq.write_parts(tmp_path / "bundle", kinds)
+    onnx.save(tiny_qdq.network("fp32"), str(root / "artefacts" / "npc.int8-u8s8.onnx"))
+    pack(root, tiny_qdq.manifest(kinds), None)
+    results = acceptance.verify(load(root, allow_unsigned=True), Options(backend="openvino", threads=1))
+    assert [(r.status, r.why) for r in results if r.precision == "int8-u8s8"] == [
+        ("skipped", "openvino runs it in fp32")
+    ]
+
+
+def test_an_engine_is_skipped_and_said_never_to_have_run(
     with_golden: Signed, repack: Callable[..., Bundle]
 ) -> None:
     networks = tiny_bundle.manifest()["networks"]
-    onnx.save(tiny_bundle.npc(), str(with_golden.root / "artefacts" / "npc.int8.onnx"))
-    networks[1]["artefacts"].append({"precision": "int8-s8s8", "file": "artefacts/npc.int8.onnx"})
-    assert acceptance.verify(repack(networks=networks))[2].status == "skipped"
+    (with_golden.root / "artefacts" / "npc.fp16.sm86.engine").write_bytes(b"engine")
+    spec = {
+        "runtime": "tensorrt-rtx",
+        "runtime_version": "1.7.1",
+        "compute_capability": "sm86",
+        "executed": False,
+    }
+    networks[1]["artefacts"].append(
+        {
+            "precision": "fp16",
+            "file": "artefacts/npc.fp16.sm86.engine",
+            "format": "engine",
+            "engine": spec,
+        }
+    )
+    bundle = repack(networks=networks)
+    assert bundle.find("npc", "fp16") is None, "an engine is no ONNX artefact"
+    engine = acceptance.verify(bundle, REFERENCE)[2]
+    assert (engine.status, engine.backend, engine.isa, engine.allowed) == (
+        "skipped",
+        "tensorrt-rtx",
+        "sm86",
+        False,
+    )
+    assert engine.why.startswith("built, not executed: no ")
+
+
+def test_every_precision_a_pair_can_run_in_has_a_tolerance() -> None:
+    for pair in CPU_PAIRS:
+        assert pair.precision in acceptance.TOLERANCES
+        assert pair.artefact in acceptance.TOLERANCES
+    loosest = [acceptance.TOLERANCES[p].relative_error for p in ("fp32", "fp16", "bf16", "int8-u8s8")]
+    assert loosest == sorted(loosest)
 
 
 def test_a_golden_case_holds_its_input_without_loss(tmp_path: Path) -> None:

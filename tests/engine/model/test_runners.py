@@ -62,10 +62,12 @@ def test_what_is_not_there_is_an_error_and_never_a_fallback(made: Signed, option
 
 def test_int8_on_a_cpu_means_unsigned_activations(signed: Signed, repack: Callable[..., Bundle]) -> None:
     networks = tiny_bundle.manifest()["networks"]
+    row = {"backend": "onnxruntime", "isa": instruction_set(), "max_relative_error": 0.0}
     for precision in ("int8-u8s8", "int8-s8s8"):
         file = f"artefacts/npc.{precision}.onnx"
         onnx.save(tiny_bundle.npc(), str(signed.root / file))
-        networks[1]["artefacts"].append({"precision": precision, "file": file})
+        parity = [{**row, "precision": precision}]
+        networks[1]["artefacts"].append({"precision": precision, "file": file, "parity": parity})
     with open_runner(repack(networks=networks), "npc", Options(precision="int8")) as runner:
         assert runner.describe().precision == "int8-u8s8"
 

@@ -1,0 +1,198 @@
+"""What may run: the reference always, anything else only where it was measured; and which of it is taken."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tiny_qdq
+
+from npc_edge.engine.errors import BackendError
+from npc_edge.engine.model.acceptance import prove
+from npc_edge.engine.model.bundle import Bundle, load
+from npc_edge.engine.model.runners import instruction_set, open_runner
+from npc_edge.engine.model.runners.pairs import (
+    CPU_PAIRS,
+    REFERENCE,
+    Pair,
+    allowed_pairs,
+    choose,
+    missing_here,
+    unproven_pairs,
+)
+from npc_edge.engine.session import Session
+from npc_edge.engine.types import Options
+from npc_edge.export.pack import pack
+
+ALL = ("fp32", "fp16", "int8-u8s8", "int8-s8s8")
+SET = "avx512_bf16"
+INT8 = Pair("int8-u8s8", "openvino", "int8-u8s8")
+EVERYTHING = {
+    "fp32": [("openvino", "bf16", SET), ("openvino", "fp32", SET), ("onnxruntime", "fp32", SET)],
+    "fp16": [("onnxruntime", "fp16", SET), ("openvino", "fp32", SET)],
+    "int8-u8s8": [("openvino", "int8-u8s8", SET), ("onnxruntime", "int8-u8s8", SET)],
+    "int8-s8s8": [("onnxruntime", "int8-s8s8", SET), ("openvino", "int8-s8s8", SET)],
+}
+
+
+def bundle(
+    folder: Path,
+    kinds: Sequence[str] = ALL,
+    parity: Mapping[str, Sequence[tuple[str, str, str]]] | None = None,
+) -> Bundle:
+    root = tiny_qdq.write_parts(folder / "bundle", kinds)
+    pack(root, tiny_qdq.manifest(kinds, parity), None)
+    return load(root, allow_unsigned=True)
+
+
+def on(isa: str) -> dict[str, list[tuple[str, str, str]]]:
+    """Every row, measured on one instruction set."""
+    return {kind: [(backend, ran, isa) for backend, ran, _ in rows] for kind, rows in EVERYTHING.items()}
+
+
+def test_the_embedded_bundle_s_untabled_artefact_runs_on_the_reference_alone() -> None:
+    embedded = load(None)
+    for network in embedded.manifest.networks:
+        if all(not artefact.parity for artefact in network.artefacts):
+            assert allowed_pairs(embedded, network.name, SET) == (REFERENCE,)
+            assert choose(embedded, network.name, Options(), SET) == REFERENCE
+
+
+def test_without_a_parity_table_only_fp32_on_onnx_runtime_may_run(tmp_path: Path) -> None:
+    made = bundle(tmp_path)
+    assert allowed_pairs(made, "npc", SET, CPU_PAIRS) == (REFERENCE,)
+    with open_runner(made, "npc", Options(threads=1)) as runner:
+        assert (runner.describe().backend, runner.describe().precision) == ("onnxruntime", "fp32")
+
+
+def test_auto_takes_the_fastest_that_the_table_allows(tmp_path: Path) -> None:
+    """Rows are taken away one by one, the fastest first: what is left is next."""
+    rows = {kind: list(measured) for kind, measured in EVERYTHING.items()}
+    root = tiny_qdq.write_parts(tmp_path / "bundle", ALL)
+    taken = []
+    for _ in CPU_PAIRS:
+        pack(root, tiny_qdq.manifest(ALL, rows), None)
+        found = choose(load(root, allow_unsigned=True), "npc", Options(), SET)
+        taken.append(str(found))
+        if found == REFERENCE:
+            break
+        rows[found.artefact].remove((found.backend, found.precision, SET))
+    assert taken == [
+        "openvino int8-u8s8",
+        "openvino bf16",
+        "openvino fp32",
+        "onnxruntime int8-u8s8",
+        "onnxruntime fp32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (Options(precision="fp32"), "openvino fp32"),
+        (Options(precision="bf16"), "openvino bf16"),
+        (Options(precision="int8"), "openvino int8-u8s8"),
+        (Options(precision="fp16"), "onnxruntime fp16"),
+        (Options(backend="onnxruntime"), "onnxruntime int8-u8s8"),
+        (Options(backend="onnxruntime", precision="fp32"), "onnxruntime fp32"),
+        (Options(backend="openvino", precision="int8"), "openvino int8-u8s8"),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_is_what_runs(tmp_path: Path, options: Options, expected: str) -> None:
+    assert str(choose(bundle(tmp_path, parity=EVERYTHING), "npc", options, SET)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (Options(backend="openvino"), "no row for openvino"),
+        (Options(precision="int8"), "no row for"),
+        (Options(precision="bf16"), "no row for openvino bf16"),
+        (Options(backend="onnxruntime", precision="bf16"), "does not execute in bf16"),
+        (Options(backend="tensorrt"), "no TensorRT runner"),
+        (Options(device="cuda:0"), "cuda:0"),
+    ],
+    ids=str,
+)
+def test_what_may_not_run_ends_in_a_line_that_says_what_may(
+    tmp_path: Path, options: Options, why: str
+) -> None:
+    with pytest.raises(BackendError, match=why) as caught:
+        open_runner(bundle(tmp_path), "npc", options)
+    assert caught.value.exit_code == 5
+    assert "\n" not in caught.value.one_line()
+    assert "onnxruntime fp32" in caught.value.hint or options.device != "auto"
+
+
+def test_an_artefact_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="holds no int8-u8s8 artefact"):
+        open_runner(bundle(tmp_path, ("fp32",)), "npc", Options(precision="int8"))
+
+
+def test_signed_int8_runs_on_no_cpu_whatever_the_table_says(tmp_path: Path) -> None:
+    made = bundle(tmp_path, ("fp32", "int8-s8s8"), EVERYTHING)
+    assert {pair.artefact for pair in allowed_pairs(made, "npc", SET, CPU_PAIRS)} == {"fp32"}
+    with pytest.raises(BackendError):
+        choose(made, "npc", Options(precision="int8"), SET)
+
+
+def test_floating_point_holds_on_another_instruction_set_and_int8_must_be_proven(tmp_path: Path) -> None:
+    made = bundle(tmp_path, parity=on("avx512_vnni"))
+    names = [str(pair) for pair in allowed_pairs(made, "npc", "avx2")]
+    assert names == [
+        "openvino bf16",
+        "openvino fp32",
+        "onnxruntime fp32",
+        "openvino fp32 from the fp16 artefact",
+        "onnxruntime fp16",
+    ]
+    assert [str(p) for p in unproven_pairs(made, "npc", "avx2")] == [
+        "openvino int8-u8s8",
+        "onnxruntime int8-u8s8",
+    ]
+    assert unproven_pairs(made, "npc", "avx512_vnni") == ()
+    # bf16 is allowed, but an AVX2 machine has none.
+    assert str(choose(made, "npc", Options(), "avx2")) == "openvino fp32"
+    assert choose(made, "npc", Options(), "avx2", {INT8}) == INT8
+    with pytest.raises(BackendError, match="another instruction set than avx2"):
+        choose(made, "npc", Options(precision="int8"), "avx2")
+    with pytest.raises(BackendError, match="no bf16"):
+        choose(made, "npc", Options(precision="bf16"), "avx2")
+
+
+def test_golden_cases_prove_int8_on_this_machine(tmp_path: Path) -> None:
+    made = bundle(tmp_path, ("fp32", "int8-u8s8"), on("some_other_set"))
+    options = Options(precision="int8", threads=1)
+    assert INT8 in prove(made, "npc", options)
+    assert prove(made, "npc", Options(precision="fp32")) == frozenset()
+    with Session(made.root, Options(precision="int8", allow_unsigned=True, state=tmp_path / "state")):
+        pass  # opens: the golden cases passed
+
+
+def test_an_int8_artefact_that_fails_its_golden_cases_is_not_proven(tmp_path: Path) -> None:
+    kinds = ("fp32", "int8-u8s8")
+    root = tiny_qdq.write_parts(tmp_path / "bundle", kinds)
+    model = tiny_qdq.network("u8s8")
+    weights = next(t for t in model.graph.initializer if t.name == "second_w")
+    weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), "second_w"))
+    onnx.save(model, str(root / "artefacts" / "npc.int8-u8s8.onnx"))
+    pack(root, tiny_qdq.manifest(kinds, on("some_other_set")), None)
+    assert prove(load(root, allow_unsigned=True), "npc", Options(precision="int8")) == frozenset()
+    asked = Options(precision="int8", allow_unsigned=True, state=tmp_path / "state")
+    with pytest.raises(BackendError, match="did not confirm"):
+        Session(root, asked).__enter__()
+
+
+def test_a_runtime_that_is_not_installed_says_how_to_get_it() -> None:
+    assert "pip install abacus" in missing_here(Pair("fp32", "abacus", "fp32"), SET)
+    assert missing_here(REFERENCE, SET) == ""
+
+
+def test_openvino_is_opened_when_it_is_chosen(tmp_path: Path) -> None:
+    rows = {"fp32": [("openvino", "fp32", instruction_set())]}
+    with open_runner(bundle(tmp_path, ("fp32",), rows), "npc", Options(threads=1)) as runner:
+        assert (runner.describe().backend, runner.describe().precision) == ("openvino", "fp32")
+        assert runner.describe().artefact == "artefacts/npc.fp32.onnx"
+        assert np.isfinite(runner.infer({"image": tiny_qdq.image()})["map"]).all()
