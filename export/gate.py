@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,20 +16,14 @@ from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
 from npc_edge.engine.model.runners.openvino import OpenVinoRunner
+from npc_edge.engine.model.runners.pairs import CPU_PAIRS, REFERENCE, Pair
 from npc_edge.engine.trial import Runners, Trial, compare
-from npc_edge.export.parity_report import Pair
+from npc_edge.export.parity_report import Tried
 
 Say = Callable[[str], None]
 
-_RUNS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "fp32": (("openvino", "fp32"), ("openvino", "bf16")),
-    "fp16": (("onnxruntime", "fp16"), ("openvino", "fp32")),
-    "int8-u8s8": (("onnxruntime", "int8-u8s8"), ("openvino", "int8-u8s8")),
-    # No CPU runtime may run signed activations; ONNX Runtime's arithmetic stands in for TensorRT's.
-    "int8-s8s8": (("onnxruntime", "int8-s8s8"),),
-}
-"""Artefact → the (backend, execution precision) pairs a CPU can try. The fp32 file on ONNX Runtime is the
-original that all are held against."""
+_SIGNED = Pair("int8-s8s8", "onnxruntime", "int8-s8s8")
+"""No CPU may run signed activations in a study; here ONNX Runtime's arithmetic stands in for TensorRT's."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +42,17 @@ class Asked:
 
 
 def pairs_of(network: str, artefact: Artefact, path: Path) -> tuple[Asked, ...]:
-    """Every pair a CPU can try of an artefact."""
-    return tuple(Asked(network, artefact, path, *pair) for pair in _RUNS[artefact.precision])
+    """Every pair a CPU can try of an artefact, but the original on the reference runtime."""
+    return tuple(
+        Asked(network, artefact, path, pair.backend, pair.precision)
+        for pair in (*CPU_PAIRS, _SIGNED)
+        if pair.artefact == artefact.precision and pair != REFERENCE
+    )
 
 
 def gate(
     bundle: Bundle, asked: Sequence[Asked], cases: Sequence[Case], limits: Limits, threads: int, say: Say
-) -> tuple[tuple[Pair, ...], Trial]:
+) -> tuple[tuple[Tried, ...], Trial]:
     """Hold every pair that can run here against the original over the cases.
 
     bundle: the original; the artefacts asked about need not be in it. A pair this machine cannot run is said
@@ -85,7 +83,7 @@ def gate(
             continue
         rows = trial.cases[one.name]
         verdict = judge(rows, limits, *_calibrator(bundle, one.network))
-        found.append(Pair(one.artefact.file, one.backend, one.precision, instruction_set(), verdict, rows))
+        found.append(Tried(one.artefact.file, one.backend, one.precision, instruction_set(), verdict, rows))
         say(f"{one.name}: {'within the gate' if verdict else '; '.join(verdict.why)}")
     return tuple(found), trial
 
@@ -97,7 +95,7 @@ def runner_of(asked: Asked, threads: int) -> Runner:
     return OnnxRuntimeRunner(asked.path, threads=threads, precision=asked.precision)
 
 
-def row_of(pair: Pair) -> Parity:
+def row_of(pair: Tried) -> Parity:
     """The manifest's row of a pair."""
     v = pair.verdict
     return Parity(

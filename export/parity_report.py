@@ -20,7 +20,7 @@ figure { display: inline-block; margin: 0 1.5rem 1rem 0 } svg { width: 16rem } .
 
 
 @dataclass(frozen=True)
-class Pair:
+class Tried:
     """What ran: an artefact on a backend at an execution precision on an instruction set; what came of it.
 
     diverged: the layer that diverged first, of a pair that failed."""
@@ -38,12 +38,12 @@ class Pair:
         return f"{self.artefact} on {self.backend}, {self.precision} ({self.isa})"
 
 
-def explained(pair: Pair, diverged: str) -> Pair:
+def explained(pair: Tried, diverged: str) -> Tried:
     """The same pair, with the layer that diverged first."""
     return replace(pair, diverged=diverged)
 
 
-def html(title: str, lines: Sequence[str], pairs: Sequence[Pair]) -> str:
+def html(title: str, lines: Sequence[str], pairs: Sequence[Tried]) -> str:
     """The whole report. lines: what it was measured on, in words."""
     body = [
         tag("h1", title),
@@ -73,7 +73,7 @@ _LEGEND = (
 )
 
 
-def _row(pair: Pair) -> list[Child]:
+def _row(pair: Tried) -> list[Child]:
     v = pair.verdict
     return [
         pair.name,
@@ -88,7 +88,7 @@ def _row(pair: Pair) -> list[Child]:
     ]
 
 
-def _section(pair: Pair) -> Markup:
+def _section(pair: Tried) -> Markup:
     dice = [(c.dice_reference, c.dice_candidate) for c in pair.cases]
     scores = [(c.score_reference, c.score_candidate) for c in pair.cases]
     figures = [

@@ -28,11 +28,11 @@ from npc_edge.export import parity_report
 from npc_edge.export.diverge import first_divergence
 from npc_edge.export.gate import Asked, gate, pairs_of, row_of
 from npc_edge.export.half import to_half
-from npc_edge.export.observe import observe
+from npc_edge.export.observe import Range, observe
 from npc_edge.export.pack import pack, replace
-from npc_edge.export.parity_report import Pair
+from npc_edge.export.parity_report import Tried
 from npc_edge.export.passes import PASSES, Applied, rewrite
-from npc_edge.export.qdq import activations, quantizable, quantize
+from npc_edge.export.qdq import FLAVOURS, Flavour, activations, quantizable, quantize
 from npc_edge.export.record import record
 from npc_edge.export.search import search
 from npc_edge.export.task_loss import Task, answers
@@ -40,7 +40,6 @@ from npc_edge.export.task_loss import Task, answers
 Say = Callable[[str], None]
 Wanted = Literal["fp32", "fp16", "int8"]
 
-_FLAVOURS = ("int8-u8s8", "int8-s8s8")
 _STRICTER = (1.0, 0.5, 0.25)
 """When the gate refuses, the search is asked for less loss."""
 _DIVERGED = 0.1
@@ -78,7 +77,7 @@ class Work:
 class Lowered:
     """A bundle after an order. pairs: everything that was tried; passes: what the rewrites did."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Tried, ...]
     added: tuple[str, ...]
     passes: tuple[Applied, ...]
 
@@ -127,7 +126,7 @@ def _spread(cases: Sequence[Case], count: int) -> Sequence[Case]:
 # --- making ---
 
 
-def _held(work: Work) -> tuple[Pair, ...]:
+def _held(work: Work) -> tuple[Tried, ...]:
     """The original itself on every other backend."""
     original = work.bundle.find(work.network.name, "fp32")
     assert original is not None, "asked before"
@@ -135,7 +134,7 @@ def _held(work: Work) -> tuple[Pair, ...]:
     return _gated(work, asked, {original.file: work.model})
 
 
-def _lowered(work: Work) -> tuple[Pair, ...]:
+def _lowered(work: Work) -> tuple[Tried, ...]:
     if work.order.precision == "fp16":
         half, islands = to_half(work.model, work.inputs[:_EXAMPLES])
         work.say(f"fp16: {islands.half} nodes, {len(islands.nodes)} stay in fp32 ({islands.error:.1e})")
@@ -152,21 +151,36 @@ def _lowered(work: Work) -> tuple[Pair, ...]:
         work.bundle.manifest.tumour.threshold,
         answers(work.model, work.inputs[:: max(1, len(work.inputs) // _JUDGED)][:_JUDGED]),
     )
-    tried: list[Pair] = []
-    for flavour in _FLAVOURS:
+    tried: list[Tried] = []
+    for flavour in FLAVOURS:
         for strict in _STRICTER:
-            found = search(
-                layers,
-                lambda keep, f=flavour: quantize(work.model, ranges, f, keep),  # type: ignore[misc]
-                lambda model, s=strict: task.judge(model, s),  # type: ignore[misc]
-            )
-            work.say(f"{flavour}: {len(found.reverted)} of {len(layers)} layers stay in float")
-            model = quantize(work.model, ranges, flavour, frozenset(found.reverted))  # type: ignore[arg-type]
-            pairs = _gated(work, _asked(work, flavour, model), {_name(work, flavour): model})
-            if all(pair.verdict for pair in pairs):
+            kept = _searched(work, flavour, ranges, task, strict)
+            if len(kept) == len(layers):
+                work.say(f"{flavour}: left out, no layer can be int8 without harm to the task")
                 break
-        tried += pairs
+            model = quantize(work.model, ranges, flavour, kept)
+            pairs = _gated(work, _asked(work, flavour, model), {_name(work, flavour): model})
+            if all(pair.verdict for pair in pairs) or strict == _STRICTER[-1]:
+                tried += pairs
+                break
     return tuple(tried)
+
+
+def _searched(
+    work: Work, flavour: Flavour, ranges: Mapping[str, Range], task: Task, strict: float
+) -> frozenset[str]:
+    """The layers that must stay in float for the task to lose no more than `strict` of what is allowed."""
+    layers = quantizable(work.model)
+
+    def build(keep: frozenset[str]) -> ModelProto:
+        return work.model if len(keep) == len(layers) else quantize(work.model, ranges, flavour, keep)
+
+    found = search(layers, build, lambda model: task.judge(model, strict))
+    work.say(
+        f"{flavour}: {len(found.reverted)} of {len(layers)} layers stay in float "
+        f"({len(found.history)} judgements)"
+    )
+    return frozenset(found.reverted)
 
 
 def _name(work: Work, precision: str) -> str:
@@ -181,13 +195,13 @@ def _asked(work: Work, precision: str, model: ModelProto) -> tuple[Asked, ...]:
     return pairs_of(work.network.name, artefact, work.folder / name)
 
 
-def _gated(work: Work, asked: Sequence[Asked], models: Mapping[str, ModelProto]) -> tuple[Pair, ...]:
+def _gated(work: Work, asked: Sequence[Asked], models: Mapping[str, ModelProto]) -> tuple[Tried, ...]:
     order = work.order
     pairs, _ = gate(work.bundle, asked, work.cases, order.limits, order.threads, work.say)
     return tuple(pair if pair.verdict else _explained(work, pair, models[pair.artefact]) for pair in pairs)
 
 
-def _explained(work: Work, pair: Pair, model: ModelProto) -> Pair:
+def _explained(work: Work, pair: Tried, model: ModelProto) -> Tried:
     """A pair that failed, with the layer that diverged first on ONNX Runtime, if one did there."""
     found = first_divergence(work.model, model, work.inputs[0], _DIVERGED)
     if found is None:
@@ -199,7 +213,7 @@ def _explained(work: Work, pair: Pair, model: ModelProto) -> Pair:
 # --- writing ---
 
 
-def _write(work: Work, pairs: Sequence[Pair], key: Ed25519PrivateKey | None) -> tuple[str, ...]:
+def _write(work: Work, pairs: Sequence[Tried], key: Ed25519PrivateKey | None) -> tuple[str, ...]:
     """Manifest, report and signature of the copy; the artefacts that passed anywhere stay, the others go."""
     passed = {pair.artefact for pair in pairs if pair.verdict}
     if work.order.precision != "fp32" and not passed:
@@ -222,7 +236,7 @@ def _write(work: Work, pairs: Sequence[Pair], key: Ed25519PrivateKey | None) -> 
     return tuple(sorted(passed))
 
 
-def _network(network: NetworkSpec, pairs: Sequence[Pair]) -> NetworkSpec:
+def _network(network: NetworkSpec, pairs: Sequence[Tried]) -> NetworkSpec:
     """The network with the artefacts that passed and the rows they passed with."""
     held = {artefact.file: artefact for artefact in network.artefacts}
     for pair in pairs:
@@ -239,7 +253,7 @@ def _network(network: NetworkSpec, pairs: Sequence[Pair]) -> NetworkSpec:
     return network.model_copy(update={"artefacts": tuple(held.values())})
 
 
-def _calibrators(work: Work, pairs: Sequence[Pair]) -> dict[str, Calibrator]:
+def _calibrators(work: Work, pairs: Sequence[Tried]) -> dict[str, Calibrator]:
     """One for each new artefact: the original's, rescaled by what the cases showed."""
     original = work.bundle.find(work.network.name, "fp32")
     known = None if original is None else work.bundle.manifest.calibrators.get(original.file)

@@ -1,0 +1,158 @@
+"""Lower precision joins a bundle only through the gate; what does not pass leaves the bundle as it was."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+import quantizable
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from onnx_nets import unet
+
+from npc_edge.engine.cohort import find_cases
+from npc_edge.engine.errors import BundleError, UsageError
+from npc_edge.engine.model.acceptance import verify
+from npc_edge.engine.model.bundle import load
+from npc_edge.engine.model.manifest import Artefact
+from npc_edge.engine.model.parity import Limits
+from npc_edge.engine.types import Options
+from npc_edge.export.gate import Asked, gate
+from npc_edge.export.observe import observe
+from npc_edge.export.pack import pack
+from npc_edge.export.qdq import activations, quantize
+from npc_edge.export.quantize import Lowered, Order, lower
+from npc_edge.export.record import record
+from npc_edge.export.sign import public_bytes
+
+KEY = Ed25519PrivateKey.generate()
+KEYS = [public_bytes(KEY)]
+LOOSE = Limits(delta_dice=0.05, dice=0.9, delta_probability=0.05)
+"""Two small cases of a network that was never trained: a few voxels count."""
+
+
+def quiet(_: str) -> None:
+    return None
+
+
+def digest(root: Path) -> dict[str, str]:
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in root.rglob("*")
+        if p.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return quantizable.write_cohort(tmp_path_factory.mktemp("cases"))
+
+
+def packed(folder: Path) -> Path:
+    root = quantizable.write_parts(folder / "bundle")
+    pack(root, quantizable.manifest(), KEY)
+    return root
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory, cases: Path) -> tuple[Path, Lowered]:
+    root = packed(tmp_path_factory.mktemp("int8"))
+    return root, lower(root, Order("int8", cases, LOOSE, calibration=2, threads=1), KEY, KEYS, quiet)
+
+
+def test_int8_joins_in_both_flavours_signed_and_with_what_was_measured(int8: tuple[Path, Lowered]) -> None:
+    root, lowered = int8
+    bundle = load(root, KEYS)
+    assert bundle.trusted
+    network = bundle.network("npc")
+    held = {a.precision: a for a in network.artefacts}
+    assert set(held) == {"fp32", "int8-u8s8", "int8-s8s8"}
+    rows = {(p.backend, p.precision) for p in held["int8-u8s8"].parity}
+    assert rows == {("onnxruntime", "int8-u8s8"), ("openvino", "int8-u8s8")}
+    assert {(p.backend, p.precision) for p in held["int8-s8s8"].parity} == {("onnxruntime", "int8-s8s8")}
+    for artefact in (held["int8-u8s8"], held["int8-s8s8"]):
+        assert all(0 < row.max_relative_error < 0.5 and row.cases == 2 for row in artefact.parity)
+        assert (root / artefact.file).stat().st_size < 0.6 * (root / held["fp32"].file).stat().st_size
+        assert bundle.manifest.calibrators[artefact.file].temperature == 2.0  # too few cases to refit
+        assert "too few" in bundle.manifest.calibrators[artefact.file].population
+    assert set(lowered.added) == {held["int8-u8s8"].file, held["int8-s8s8"].file}
+    assert lowered.passes
+    assert sorted(p.name for p in root.parent.iterdir()) == ["bundle"]
+
+
+def test_the_report_shows_every_pair_and_the_golden_cases_hold(int8: tuple[Path, Lowered]) -> None:
+    root, lowered = int8
+    report = (root / "parity" / "int8.html").read_text(encoding="utf-8")
+    assert "parity/int8.html" in load(root, KEYS).manifest.files
+    assert report.count("within the gate") == len(lowered.pairs) == 3
+    assert report.count("<svg") >= 3 * len(lowered.pairs)
+    assert "http" not in report
+    results = {(r.precision, r.backend): r.status for r in verify(load(root, KEYS), Options(threads=1))}
+    assert "failed" not in results.values()
+
+
+def test_fp32_on_another_backend_gets_its_row_and_no_new_file(tmp_path: Path, cases: Path) -> None:
+    root = packed(tmp_path)
+    lowered = lower(root, Order("fp32", cases, threads=1), KEY, KEYS, quiet)
+    bundle = load(root, KEYS)
+    (artefact,) = bundle.network("npc").artefacts
+    assert ("openvino", "fp32") in {(p.backend, p.precision) for p in artefact.parity}
+    assert {t.artefact for t in lowered.pairs} == {quantizable.FP32}
+
+
+def test_fp16_joins_with_its_islands(tmp_path: Path, cases: Path) -> None:
+    root = packed(tmp_path)
+    said: list[str] = []
+    lower(root, Order("fp16", cases, LOOSE, threads=1), KEY, KEYS, said.append)
+    bundle = load(root, KEYS)
+    held = bundle.find("npc", "fp16")
+    assert held is not None
+    kinds = {t.data_type for t in onnx.load(str(bundle.file(held.file))).graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    assert any("stay in fp32" in line for line in said)
+
+
+def test_what_fails_the_gate_is_not_in_the_bundle_and_the_bundle_is_as_it_was(
+    tmp_path: Path, cases: Path
+) -> None:
+    root = packed(tmp_path)
+    before = digest(root)
+    impossible = Order("fp16", cases, replace(LOOSE, delta_dice=-1.0), threads=1)
+    with pytest.raises(BundleError, match="within the gate: mean Dice falls"):
+        lower(root, impossible, KEY, KEYS, quiet)
+    assert digest(root) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
+
+
+def test_signed_activations_on_openvino_are_refused(tmp_path: Path, cases: Path) -> None:
+    """The known fault, planted: a runtime that is silently wrong on one flavour and right on the other."""
+    root = quantizable.write_parts(tmp_path / "bundle", unet(quantizable.WINDOW, seed=2))
+    pack(root, quantizable.manifest(), None)
+    bundle, cohort = load(root, allow_unsigned=True), find_cases(cases)
+    model = onnx.load(str(root / quantizable.FP32))
+    inputs = record(bundle, cohort, 1, quiet)["npc"]
+    ranges = observe(model, activations(model), inputs)
+    asked = []
+    for flavour, backend in (("s8s8", "openvino"), ("s8s8", "onnxruntime"), ("u8s8", "openvino")):
+        path = tmp_path / f"npc.int8-{flavour}.onnx"
+        onnx.save(quantize(model, ranges, f"int8-{flavour}"), str(path))  # type: ignore[arg-type]
+        artefact = Artefact.model_validate({"precision": f"int8-{flavour}", "file": path.name})
+        precision = "int8-u8s8" if backend == "openvino" else "int8-s8s8"
+        asked.append(Asked("npc", artefact, path, backend, precision))
+    (wrong, *right), _ = gate(bundle, asked, cohort, LOOSE, 1, quiet)
+    assert not wrong.verdict
+    assert "Dice" in wrong.verdict.why[0]
+    assert all(one.verdict for one in right)
+
+
+def test_no_cases_no_bundle_no_key(tmp_path: Path, cases: Path) -> None:
+    root = packed(tmp_path / "a")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no cases"):
+        lower(root, Order("int8", tmp_path / "empty"), KEY, KEYS, quiet)
+    with pytest.raises(BundleError, match="not signed by a trusted key"):
+        lower(root, Order("int8", cases), KEY, [], quiet)
+    with pytest.raises(BundleError):
+        lower(tmp_path / "nowhere", Order("int8", cases), KEY, KEYS, quiet)
