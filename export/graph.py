@@ -147,19 +147,19 @@ def ancestors(graph: GraphProto, tensors: Iterable[str]) -> list[NodeProto]:
     return kept[::-1]
 
 
-def drop_unread(graph: GraphProto) -> None:
-    """Remove initializers, inputs and recorded types that neither a node nor an output refers to."""
+def drop_unread(graph: GraphProto, inputs: bool = False) -> None:
+    """Remove initializers and recorded types that no node and no output refers to; inputs too when asked."""
     read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
     made = {name for node in graph.node for name in node.output}
     for field, wanted in (
         (graph.initializer, read),
-        (graph.input, read),
         (graph.value_info, made),
-        (graph.quantization_annotation, set()),
+        (graph.input, read if inputs else {value.name for value in graph.input}),
     ):
-        kept = [item for item in field if getattr(item, "name", "") in wanted]
+        kept = [item for item in field if item.name in wanted]
         del field[:]
         field.extend(kept)
+    del graph.quantization_annotation[:]
 
 
 def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
@@ -178,7 +178,7 @@ def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     set_nodes(part.graph, ancestors(graph, outputs))
     del part.graph.output[:]
     part.graph.output.extend(kinds.get(name, ValueInfoProto(name=name)) for name in outputs)
-    drop_unread(part.graph)
+    drop_unread(part.graph, inputs=True)
     return part
 
 

@@ -114,7 +114,7 @@ def _only(model: ModelProto, outputs: Sequence[str] | None) -> ModelProto:
         del graph.output[:]
         graph.output.extend(held[name] for name in outputs)
     graphs.set_nodes(graph, graphs.ancestors(graph, [value.name for value in graph.output]))
-    graphs.drop_unread(graph)
+    graphs.drop_unread(graph, inputs=True)
     return fresh
 
 

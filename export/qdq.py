@@ -32,8 +32,9 @@ _LEAST_SCALE = float(np.finfo(np.float32).tiny)
 def quantizable(model: ModelProto) -> tuple[str, ...]:
     """The layers that int8 is for, in topological order: Conv, Gemm and MatMul with constant weights.
 
-    Left out: those with no weighted layer before or behind them (the first and the last), and those that
-    read or make fewer than 16 channels. Names are those of `tidy(model)`.
+    Left out: those with no weighted layer before or behind them (the first and the last), those that read or
+    make fewer than 16 channels, and transposed convolutions, which passes.DEPTH_TO_SPACE makes plain ones
+    where it can. Names are those of `tidy(model)`.
     """
     model = graphs.tidy(model)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if _is_float(tensor)}

@@ -33,8 +33,8 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Found:
-    """reverted: layers to keep in float, the worst first. held: whether the gate holds with them. history:
-    every judgement in order, so its length is their count."""
+    """reverted: layers to keep in float, the worst first; where it is all of them, there is no int8 to ship.
+    held: whether the gate holds with them. history: every judgement in order; its length is their count."""
 
     reverted: tuple[str, ...]
     held: bool
@@ -50,7 +50,8 @@ def search(
 ) -> Found:
     """The layers to revert until the gate holds.
 
-    build(keep): the model with these layers in float. harm: layer → how bad it is, where that is known from
+    build(keep): the model with these layers in float; with all of them, the fp32 model (`quantize` makes none
+    of no layer). harm: layer → how bad it is, where that is known from
     a cheaper measurement (the error a layer adds); without it every layer is judged once left in float alone.
     Judgements: 1 when all pass; else 2, one a layer without `harm`, log2 of the layers to bisect, and one for
     each reverted layer to try it back. At most `most`: what held by then is returned. held is False when even

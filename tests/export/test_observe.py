@@ -87,7 +87,7 @@ def together(cases: Sequence[dict[str, Array]]) -> dict[str, Array]:
 @pytest.mark.parametrize("budget", [1, 40_000, 1 << 30])
 def test_ranges_over_all_cases_whatever_the_budget(budget: int) -> None:
     cases = [image(seed=seed, batch=1 + seed % 2) for seed in range(3)]
-    found = observe(unet(), TENSORS, cases, Options(percentile=100.0, budget=budget))
+    found = observe(unet(), TENSORS, cases, Options("percentile", 100.0, budget))
     for name, values in together(cases).items():
         assert found[name] == Range(min(values.min(), 0), max(values.max(), 0))
 
