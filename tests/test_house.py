@@ -38,7 +38,7 @@ def test_help_takes_less_than_300_ms() -> None:
     assert min(taken) < 0.3, taken
 
 
-@pytest.mark.parametrize("command", ["run", "inspect", "phantom", "doctor"])
+@pytest.mark.parametrize("command", ["run", "inspect", "phantom", "doctor", "verify", "compile"])
 def test_every_command_has_help_of_its_own(command: str) -> None:
     ran = subprocess.run([*PROGRAM, command, "--help"], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("Usage: npc-edge " + command)
