@@ -20,18 +20,26 @@ from npc_edge.engine.model.manifest import Manifest
 from npc_edge.export.sign import public_bytes
 
 
-def pack(root: Path, manifest_without_files: Mapping[str, Any], key: Ed25519PrivateKey | None) -> None:
+def pack(
+    root: Path,
+    manifest_without_files: Mapping[str, Any],
+    key: Ed25519PrivateKey | None,
+    more: Mapping[str, Path] | None = None,
+) -> None:
     """Write manifest.json, with the hash of every file under root, and SIGNATURE; without a key, none.
 
     All happens in a copy beside root that takes root's place only when the engine accepts it. A manifest.json
-    or SIGNATURE already there is replaced. Raises BundleError (the manifest or a file is not valid; root is
-    untouched), OutputError.
+    or SIGNATURE already there is replaced. more: files to add, by their names in the bundle. Raises
+    BundleError (the manifest or a file is not valid; root is untouched), OutputError.
     """
     staging = root.with_name(f".{root.name}.{secrets.token_hex(4)}")
     try:
         shutil.copytree(root, staging, symlinks=True)
         for name in (bundles.MANIFEST, bundles.SIGNATURE):
             (staging / name).unlink(missing_ok=True)
+        for name, source in (more or {}).items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, staging / name)
         text = _manifest_text(staging, manifest_without_files)
         _write(staging / bundles.MANIFEST, text)
         if key is not None:

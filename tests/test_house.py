@@ -38,7 +38,7 @@ def test_help_takes_less_than_300_ms() -> None:
     assert min(taken) < 0.3, taken
 
 
-@pytest.mark.parametrize("command", ["run", "inspect", "phantom", "doctor"])
+@pytest.mark.parametrize("command", ["run", "inspect", "phantom", "doctor", "verify", "compile"])
 def test_every_command_has_help_of_its_own(command: str) -> None:
     ran = subprocess.run([*PROGRAM, command, "--help"], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("Usage: npc-edge " + command)
@@ -67,7 +67,7 @@ def test_help_loads_no_numbers() -> None:
 
 def test_every_module_imports_without_what_is_optional() -> None:
     """A plain install has neither torch nor scipy: all but the recipe and the exporter must do without."""
-    optional = ("torch", "onnx", "onnxscript", "nibabel", "scipy")
+    optional = ("torch", "onnx", "onnxscript", "nibabel", "scipy", "openvino", "tensorrt", "tensorrt_rtx")
     modules = [
         "npc_edge." + name(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
         for path in SOURCES

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from npc_edge.engine.cli import doctor, inspect, keygen, phantom, quantize, run, schema, verify
+from npc_edge.engine.cli import compile, doctor, inspect, keygen, phantom, quantize, run, schema, verify
 from npc_edge.engine.cli.terminal import complain
 from npc_edge.engine.errors import NpcEdgeError
 
@@ -28,6 +28,7 @@ app.command("inspect")(inspect.inspect)
 app.command("phantom")(phantom.phantom)
 app.command("verify")(verify.verify)
 app.command("quantize")(quantize.quantize)
+app.command("compile")(compile.compile_)
 app.command("keygen")(keygen.keygen)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)

@@ -10,7 +10,9 @@ import pytest
 from npc_edge.bench.phantom.study import PhantomSpec, write_phantom
 from npc_edge.engine import Options, Session
 from npc_edge.engine.errors import BackendError, BundleError, Cancelled, OutputError, UsageError
+from npc_edge.engine.model.metrics import dice
 from npc_edge.engine.types import Progress
+from npc_edge.export.pack import pack
 
 _SPEC = PhantomSpec(stage="T2", seed=41, vendor="siemens", matrix=160, slices=24)
 
@@ -33,6 +35,34 @@ def test_without_an_output_folder_nothing_is_written(session: Session, study: Pa
     assert result.files == ()
     assert result.findings is not None
     assert sorted(study.parent.parent.iterdir()) == before
+
+
+def test_what_the_parity_table_allows_is_what_runs_and_is_said(
+    session: Session, study: Path, tmp_path: Path
+) -> None:
+    """The embedded bundle with OpenVINO in its table: it runs, the result says so, and it finds the same."""
+    root = tmp_path / "bundle"
+    shutil.copytree(session.bundle.root, root)
+    manifest = session.bundle.manifest.model_dump(mode="json", exclude={"files"})
+    row = {"backend": "openvino", "precision": "fp32", "isa": "another", "max_relative_error": 1e-5}
+    for network in manifest["networks"]:
+        network["artefacts"] = [
+            {**a, "parity": [row]} for a in network["artefacts"] if a["precision"] == "fp32"
+        ]
+    pack(root, manifest, None)
+    with Session(root, Options(allow_unsigned=True, state=tmp_path / "state")) as other:
+        found = other.run(study)
+    with Session(
+        root, Options(backend="onnxruntime", allow_unsigned=True, state=tmp_path / "state")
+    ) as reference:
+        expected = reference.run(study)
+    assert (found.document.runtime.backend, found.document.runtime.precision) == ("openvino", "fp32")
+    assert (expected.document.runtime.backend, expected.document.runtime.precision) == ("onnxruntime", "fp32")
+    assert found.document.runtime.fingerprint != expected.document.runtime.fingerprint
+    assert found.findings is not None
+    assert expected.findings is not None
+    assert found.findings.segmentation.tumour.shape == expected.findings.segmentation.tumour.shape
+    assert dice(found.findings.segmentation.tumour > 0, expected.findings.segmentation.tumour > 0) > 0.999
 
 
 def test_progress_walks_through_the_stations_in_order(session: Session, study: Path) -> None:

@@ -49,6 +49,21 @@ def test_packing_again_replaces_manifest_and_signature(tmp_path: Path) -> None:
     assert not (root / "SIGNATURE").exists()
 
 
+def test_more_files_join_only_with_the_manifest(tmp_path: Path) -> None:
+    root = tiny_bundle.write_parts(tmp_path / "bundle")
+    pack(root, tiny_bundle.manifest(), None)
+    before = digests(root)
+    (tmp_path / "notes").write_text("measured")
+    with pytest.raises(BundleError):
+        pack(root, tiny_bundle.manifest(surprise=1), None, {"docs/notes.md": tmp_path / "notes"})
+    with pytest.raises(OutputError):
+        pack(root, tiny_bundle.manifest(), None, {"docs/notes.md": tmp_path / "nowhere"})
+    assert digests(root) == before
+    pack(root, tiny_bundle.manifest(), None, {"docs/notes.md": tmp_path / "notes"})
+    assert load(root, allow_unsigned=True).file("docs/notes.md").read_text() == "measured"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "notes"]
+
+
 @pytest.mark.parametrize("fault", ["missing artefact", "unknown key", "link", "name"])
 def test_what_the_engine_would_refuse_is_not_packed(tmp_path: Path, fault: str) -> None:
     root = tiny_bundle.write_parts(tmp_path / "bundle")

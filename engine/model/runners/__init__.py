@@ -6,6 +6,7 @@ import platform
 from collections.abc import Collection
 from pathlib import Path
 
+from npc_edge.engine.errors import BackendError
 from npc_edge.engine.machine import available_cores
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.runner import Runner
@@ -36,15 +37,19 @@ def open_runner(bundle: Bundle, network_name: str, options: Options, proven: Col
 
 
 def open_pair(bundle: Bundle, network_name: str, pair: Pair, threads: int = 0) -> Runner:
-    """The runner of one pair, to be entered, allowed or not: for measuring. threads 0: all cores."""
+    """The runner of one pair, to be entered, allowed or not: for measuring. threads 0: all cores.
+
+    BackendError for a backend that has no runner."""
     path, threads = bundle.artefact(network_name, pair.artefact), threads or available_cores()
     if pair.backend == "openvino":
         from npc_edge.engine.model.runners.openvino import OpenVinoRunner
 
         return OpenVinoRunner(path, threads=threads, precision=pair.precision, root=bundle.root)
-    from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
+    if pair.backend == "onnxruntime":
+        from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
 
-    return OnnxRuntimeRunner(path, threads=threads, precision=pair.precision, root=bundle.root)
+        return OnnxRuntimeRunner(path, threads=threads, precision=pair.precision, root=bundle.root)
+    raise BackendError(f"there is no {pair.backend} runner in this version", "leave --backend at auto")
 
 
 def instruction_set(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -158,6 +158,43 @@ def test_an_unknown_key_in_a_manifest_is_refused(signed: Signed) -> None:
         pack(signed.root, tiny_bundle.manifest(surprise=1), signed.key)
 
 
+ENGINE = {
+    "runtime": "tensorrt-rtx",
+    "runtime_version": "1.7.1",
+    "compute_capability": "sm86",
+    "executed": False,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "engine"},
+        {"engine": ENGINE},
+        {"format": "engine", "engine": {**ENGINE, "runtime": "abacus"}},
+        {"format": "engine", "engine": {**ENGINE, "compute_capability": "8.6"}},
+        {"format": "engine", "engine": {**ENGINE, "runtime_version": ""}},
+        {"format": "engine", "engine": {k: v for k, v in ENGINE.items() if k != "executed"}},
+    ],
+    ids=range(6),
+)
+def test_an_engine_says_what_it_was_built_for_and_only_an_engine_does(signed: Signed, change: dict) -> None:
+    networks = tiny_bundle.manifest()["networks"]
+    artefacts = networks[1]["artefacts"]
+    with pytest.raises(BundleError, match="not valid"):
+        pack(
+            signed.root,
+            tiny_bundle.manifest(
+                networks=[networks[0], {**networks[1], "artefacts": [{**artefacts[0], **change}]}]
+            ),
+            signed.key,
+        )
+    whole = {**artefacts[0], "format": "engine", "engine": ENGINE}
+    networks[1]["artefacts"] = [whole]
+    pack(signed.root, tiny_bundle.manifest(networks=networks), signed.key)
+    assert signed.load().find("npc", "fp32") is None, "an engine is no ONNX artefact"
+
+
 def test_keys_may_be_raw_pem_or_files(made: Signed, tmp_path: Path) -> None:
     pem = made.key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

@@ -11,7 +11,7 @@ import tiny_qdq
 from npc_edge.engine.errors import BackendError
 from npc_edge.engine.model.acceptance import prove
 from npc_edge.engine.model.bundle import Bundle, load
-from npc_edge.engine.model.runners import instruction_set, open_runner
+from npc_edge.engine.model.runners import instruction_set, open_pair, open_runner
 from npc_edge.engine.model.runners.pairs import (
     CPU_PAIRS,
     REFERENCE,
@@ -188,6 +188,11 @@ def test_an_int8_artefact_that_fails_its_golden_cases_is_not_proven(tmp_path: Pa
 def test_a_runtime_that_is_not_installed_says_how_to_get_it() -> None:
     assert "pip install abacus" in missing_here(Pair("fp32", "abacus", "fp32"), SET)
     assert missing_here(REFERENCE, SET) == ""
+
+
+def test_a_backend_without_a_runner_never_becomes_another(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="no tensorrt runner"):
+        open_pair(bundle(tmp_path, ("fp32",)), "npc", Pair("fp32", "tensorrt", "fp16"))
 
 
 def test_openvino_is_opened_when_it_is_chosen(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""Engines for a bundle: built for GPUs that need not be here, and recorded as built, never as executed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from npc_edge.engine.errors import BundleError, OutputError, UsageError
+from npc_edge.engine.model.bundle import Bundle
+from npc_edge.engine.model.embedded import EMBEDDED
+from npc_edge.engine.model.manifest import Artefact, EngineSpec, NetworkSpec
+from npc_edge.engine.model.runners.tensorrt_build import TensorRt, build_engine
+from npc_edge.export.pack import pack
+
+DEFAULT = ("fp16", "int8-s8s8")
+"""Precisions that are worth an engine: TensorRT refuses unsigned activations, and fp32 gains little."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """targets: compute capabilities, "sm86" …. precisions: of artefacts; empty: those of DEFAULT that each
+    network holds."""
+
+    targets: tuple[str, ...]
+    precisions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine as it was built. seconds: on this machine, with whatever else it was doing."""
+
+    network: str
+    artefact: Artefact
+    size: int
+    seconds: float
+
+
+OnBuild = Callable[[str, float], None]
+"""Told the file being built and how far it is, 0..1."""
+
+
+def compile_bundle(
+    bundle: Bundle, wanted: Wanted, trt: TensorRt, key: Ed25519PrivateKey, on_build: OnBuild | None = None
+) -> tuple[Built, ...]:
+    """Build engines of a bundle's networks and sign them into it, all of them or none.
+
+    An engine of the same network, precision and target that is there already is replaced. Raises BackendError
+    (an unknown target), BundleError (a precision that is not there; what TensorRT refuses), UsageError for
+    the embedded bundle, OutputError.
+    """
+    if bundle.root == EMBEDDED:
+        raise UsageError("the embedded bundle is part of the program", "copy its folder and compile the copy")
+    for target in wanted.targets:
+        trt.check(target)
+    jobs = [
+        (network, artefact, target)
+        for network in bundle.manifest.networks
+        for artefact in _chosen(bundle, network, wanted.precisions)
+        for target in wanted.targets
+    ]
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{bundle.root.name}.", dir=bundle.root.parent) as scratch:
+            built = tuple(_build(bundle, trt, jobs, Path(scratch), on_build))
+            engines = {one.artefact.file: Path(scratch) / Path(one.artefact.file).name for one in built}
+            pack(bundle.root, _with(bundle, built), key, engines)
+    except OSError as error:
+        raise OutputError(f"the engines cannot be written: {error.strerror or error}") from error
+    return built
+
+
+def _chosen(bundle: Bundle, network: NetworkSpec, precisions: Sequence[str]) -> list[Artefact]:
+    """The artefacts to build from; BundleError for one that was asked for and is not there, or for none."""
+    found = {name: bundle.find(network.name, name) for name in precisions or DEFAULT}
+    missing = [name for name, artefact in found.items() if artefact is None]
+    if missing and (precisions or len(missing) == len(found)):
+        held = sorted({a.precision for a in network.artefacts if a.format == "onnx"})
+        other = ", or ask for --precision fp32" if "fp32" in held else ""
+        raise BundleError(
+            f"network {network.name} of {bundle.name} holds no {' or '.join(missing)} artefact, "
+            f"only {', '.join(held)}",
+            f"add one with npc-edge quantize{other}",
+        )
+    return [artefact for artefact in found.values() if artefact is not None]
+
+
+def _build(
+    bundle: Bundle,
+    trt: TensorRt,
+    jobs: Sequence[tuple[NetworkSpec, Artefact, str]],
+    scratch: Path,
+    on_build: OnBuild | None,
+) -> Iterator[Built]:
+    for network, source, target in jobs:
+        file = f"artefacts/{network.name}.{source.precision}.{target}.engine"
+        told = (lambda fraction, file=file: on_build(file, fraction)) if on_build is not None else None
+        begun = time.perf_counter()
+        plan = build_engine(trt, bundle.file(source.file), source.file, target, told)
+        (scratch / Path(file).name).write_bytes(plan)
+        spec = EngineSpec(
+            runtime=trt.name, runtime_version=trt.version, compute_capability=target, executed=False
+        )
+        artefact = Artefact(precision=source.precision, file=file, format="engine", engine=spec)
+        yield Built(network.name, artefact, len(plan), time.perf_counter() - begun)
+
+
+def _with(bundle: Bundle, built: Sequence[Built]) -> dict[str, object]:
+    """The manifest, without its files, with the engines after what each network had."""
+    manifest = bundle.manifest.model_dump(mode="json", exclude={"files"})
+    for network in manifest["networks"]:
+        fresh = [one.artefact for one in built if one.network == network["name"]]
+        replaced = {artefact.file for artefact in fresh}
+        kept = [held for held in network["artefacts"] if held["file"] not in replaced]
+        network["artefacts"] = [*kept, *(artefact.model_dump(mode="json") for artefact in fresh)]
+    return manifest

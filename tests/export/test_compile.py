@@ -1,0 +1,224 @@
+"""Engines: built without a GPU, recorded as never executed, all or none; refusals are one clear line."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import tiny_qdq
+from cli import run
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from npc_edge.engine.errors import BackendError, BundleError, UsageError
+from npc_edge.engine.model import acceptance
+from npc_edge.engine.model.bundle import Bundle, load
+from npc_edge.engine.model.runners.tensorrt_build import TensorRt, load_tensorrt
+from npc_edge.engine.types import Options
+from npc_edge.export.compile import Wanted, compile_bundle
+from npc_edge.export.pack import pack
+from npc_edge.export.sign import public_bytes, write_keys
+
+KINDS = ("fp32", "int8-u8s8", "int8-s8s8")
+KEY = Ed25519PrivateKey.generate()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made = tiny_qdq.write_parts(tmp_path / "bundle", KINDS)
+    pack(made, tiny_qdq.manifest(KINDS), KEY)
+    return made
+
+
+@pytest.fixture
+def rtx() -> TensorRt:
+    """TensorRT-RTX itself: 95 MB that nothing else needs, so CI does without."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    return load_tensorrt("rtx")
+
+
+def opened(root: Path) -> Bundle:
+    return load(root, [public_bytes(KEY)])
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_engines_join_the_bundle_as_built_and_never_executed(root: Path, rtx: TensorRt) -> None:
+    before = digests(root)
+    told: list[tuple[str, float]] = []
+    wanted = Wanted(("sm86", "sm120"), ("fp32", "int8-s8s8"))
+    built = compile_bundle(opened(root), wanted, rtx, KEY, lambda file, done: told.append((file, done)))
+    names = [f"artefacts/npc.{p}.{sm}.engine" for p in wanted.precisions for sm in wanted.targets]
+    assert [one.artefact.file for one in built] == names
+    assert sorted(path.name for path in root.parent.iterdir()) == ["bundle"]
+    after = digests(root)
+    same = set(before) - {"manifest.json", "SIGNATURE"}
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert set(after) == {*before, *names}
+    manifest = json.loads((root / "manifest.json").read_text())
+    engines = [a for a in manifest["networks"][0]["artefacts"] if a["format"] == "engine"]
+    assert [(a["file"], a["precision"], a["engine"]["compute_capability"]) for a in engines] == [
+        (f"artefacts/npc.{p}.{sm}.engine", p, sm) for p in wanted.precisions for sm in wanted.targets
+    ]
+    for engine, one in zip(engines, built, strict=True):
+        assert manifest["files"][engine["file"]] == after[engine["file"]]
+        assert engine["engine"]["runtime"] == "tensorrt-rtx"
+        assert engine["engine"]["runtime_version"] == rtx.version
+        assert engine["engine"]["executed"] is False
+        assert engine["parity"] == []
+        assert (root / engine["file"]).stat().st_size == one.size > 1000
+    results = acceptance.verify(opened(root), Options(backend="onnxruntime", threads=1))
+    skipped = [result for result in results if result.file in names]
+    assert len(skipped) == 4
+    assert all(r.status == "skipped" and r.why.startswith("built, not executed: no ") for r in skipped)
+    for name in names:
+        fractions = [done for file, done in told if file == name]
+        assert fractions == sorted(fractions)
+        assert 0 < fractions[0] <= fractions[-1] <= 1
+
+
+def test_building_again_replaces_the_engine(root: Path, rtx: TensorRt) -> None:
+    for _ in range(2):
+        compile_bundle(opened(root), Wanted(("sm86",)), rtx, KEY)
+    artefacts = opened(root).manifest.networks[0].artefacts
+    assert [a.file for a in artefacts if a.format == "engine"] == ["artefacts/npc.int8-s8s8.sm86.engine"]
+
+
+@pytest.mark.parametrize("target", ["sm90", "sm999"])
+def test_a_target_it_does_not_know_is_refused_before_anything_is_built(
+    root: Path, rtx: TensorRt, target: str
+) -> None:
+    before = digests(root)
+    with pytest.raises(BackendError, match=f"does not build for {target}") as caught:
+        compile_bundle(opened(root), Wanted(("sm86", target)), rtx, KEY)
+    assert "sm86" in caught.value.hint
+    assert digests(root) == before
+
+
+def test_an_operator_the_parser_refuses_is_named_and_nothing_is_written(
+    tmp_path: Path, rtx: TensorRt, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second artefact is refused: the first was built already, and none of it may stay."""
+    root = tiny_qdq.write_parts(tmp_path / "bundle", ("fp32", "int8-s8s8"))
+    model = tiny_qdq.network("s8s8")
+    relu = next(node for node in model.graph.node if node.op_type == "Relu")
+    relu.op_type, relu.domain, relu.name = "Frobnicate", "mine", "strange"
+    model.opset_import.append(onnx.helper.make_opsetid("mine", 1))
+    onnx.save(model, str(root / "artefacts" / "npc.int8-s8s8.onnx"))
+    pack(root, tiny_qdq.manifest(("fp32", "int8-s8s8")), KEY)
+    before = digests(root)
+    with pytest.raises(BundleError, match=r"refuses artefacts/npc\.int8-s8s8\.onnx: operator Frobnicate"):
+        compile_bundle(opened(root), Wanted(("sm86",), ("fp32", "int8-s8s8")), rtx, KEY)
+    assert digests(root) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_unsigned_activations_with_an_offset_are_tensorrt_s_to_refuse(tmp_path: Path, rtx: TensorRt) -> None:
+    root = tiny_qdq.write_parts(tmp_path / "bundle", ("fp32", "int8-s8s8"))
+    model = tiny_qdq.network("u8s8")
+    zero = next(t for t in model.graph.initializer if t.name == "first_zero")
+    zero.CopyFrom(onnx.numpy_helper.from_array(np.array(3, np.uint8), "first_zero"))
+    onnx.save(model, str(root / "artefacts" / "npc.int8-s8s8.onnx"))
+    pack(root, tiny_qdq.manifest(("fp32", "int8-s8s8")), KEY)
+    with pytest.raises(BundleError, match=r"QuantizeLinear.*zero point") as caught:
+        compile_bundle(opened(root), Wanted(("sm86",)), rtx, KEY)
+    assert "\n" not in caught.value.one_line()
+
+
+def test_the_command_signs_anew_and_says_what_it_built(root: Path, tmp_path: Path, rtx: TensorRt) -> None:
+    private, _ = write_keys(tmp_path / "site")
+    state = ["--state", tmp_path / "state"]
+    asked = ["--target", "SM86", "--precision", "int8", "--key", private]
+    refused = run("compile", root, *asked, *state)
+    assert refused.returncode == 4
+    assert "trusted key" in refused.stderr
+    ran = run("compile", root, *asked, *state, "--allow-unsigned")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "artefacts/npc.int8-s8s8.sm86.engine" in ran.stdout
+    assert "built, not executed" in ran.stdout
+    told = run("verify", root, *state, "--allow-unsigned", "--json")
+    assert told.returncode == 0, told.stderr
+    engine = [a for a in json.loads(told.stdout)["artefacts"] if a["file"].endswith(".engine")]
+    assert [a["status"] for a in engine] == ["skipped"]
+
+
+class Capability(Enum):
+    """The capabilities of a TensorRT that is never reached: what is refused is refused before."""
+
+    NONE = 0
+    SM120 = 1
+    SM86 = 2
+
+
+NEVER = TensorRt(SimpleNamespace(ComputeCapability=Capability), "tensorrt-rtx", "0")
+
+
+def test_a_precision_that_is_not_there_is_named(root: Path, tmp_path: Path) -> None:
+    before = digests(root)
+    with pytest.raises(
+        BundleError, match="holds no fp16 artefact, only fp32, int8-s8s8, int8-u8s8"
+    ) as caught:
+        compile_bundle(opened(root), Wanted(("sm86",), ("fp16",)), NEVER, KEY)
+    assert "quantize" in caught.value.hint
+    plain = tiny_qdq.write_parts(tmp_path / "plain", ("fp32",))
+    pack(plain, tiny_qdq.manifest(("fp32",)), KEY)
+    with pytest.raises(BundleError, match="holds no fp16 or int8-s8s8 artefact, only fp32"):
+        compile_bundle(opened(plain), Wanted(("sm86",)), NEVER, KEY)
+    assert digests(root) == before
+
+
+def test_targets_are_listed_in_order_and_unknown_ones_refused() -> None:
+    assert NEVER.targets() == ("sm86", "sm120")
+    with pytest.raises(BackendError, match="sm90"):
+        NEVER.check("sm90")
+
+
+def test_the_embedded_bundle_is_not_compiled_in_place() -> None:
+    with pytest.raises(UsageError, match="embedded"):
+        compile_bundle(load(None), Wanted(("sm86",)), NEVER, KEY)
+
+
+@pytest.mark.parametrize(("runtime", "module"), [("rtx", "tensorrt_rtx"), ("tensorrt", "tensorrt")])
+def test_without_the_runtime_it_is_exit_5_and_says_how_to_get_it(
+    root: Path, tmp_path: Path, runtime: str, module: str
+) -> None:
+    private, _ = write_keys(tmp_path / "site")
+    before = digests(root)
+    arguments = ["compile", str(root), "--target", "sm86", "--runtime", runtime, "--key", str(private)]
+    code = f"import sys; sys.modules[{module!r}] = None\n"
+    code += f"from npc_edge.engine.cli.app import main; main({arguments})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 5, ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert "is not installed" in ran.stderr
+    assert "pip install" in ran.stderr
+    assert digests(root) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--target", "ampere"],
+        ["--target", ""],
+        ["--target", "sm86", "--precision", "int4"],
+        ["--target", "sm86", "--runtime", "abacus"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_meant_is_usage(root: Path, tmp_path: Path, arguments: list[str]) -> None:
+    private, _ = write_keys(tmp_path / "site")
+    ran = run("compile", root, *arguments, "--key", private)
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stderr.count("\n") == 1
