@@ -1,0 +1,1 @@
+"""Architectures of the literature, defined once, exported and checked like any other network."""
