@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from npc_edge.engine.errors import BundleError, OutputError
+from npc_edge.engine.machine import available_cores
 from npc_edge.engine.model.metrics import relative_error
 from npc_edge.engine.model.runner import IMAGE
-from npc_edge.engine.model.runners.onnxruntime import load_onnxruntime
+from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner, load_onnxruntime
 
 OPSET = 18
 TOLERANCE = 1e-3
@@ -217,8 +218,9 @@ def _compare(
     path: Path, images: Sequence[Tensor], expected: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, float]:
     """Each image alone and both in a batch on ONNX Runtime, the first against PyTorch."""
-    alone = [run_onnx(path, {IMAGE: image.numpy()}) for image in images]
-    both = run_onnx(path, {IMAGE: torch.cat(list(images)).numpy()})
+    with OnnxRuntimeRunner(path, threads=available_cores(), precision="fp32") as runner:
+        alone = [runner.infer({IMAGE: image.numpy()}) for image in images]
+        both = runner.infer({IMAGE: torch.cat(list(images)).numpy()})
     errors = {name: relative_error(alone[0][name], value) for name, value in expected.items()}
     for name, error in errors.items():
         if not error <= TOLERANCE:
