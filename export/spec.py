@@ -22,6 +22,7 @@ from npc_edge.engine.model.manifest import (
     LabelSpec,
     Name,
     NetworkSpec,
+    Normalisation,
     Parity,
     SequenceSpec,
     StagingSpec,
@@ -37,6 +38,7 @@ _SINGLE = ("tumour", "detection", "heatmap")
 class NetworkWish(NetworkSpec):
     """The network as the manifest describes it, without the artefacts that exporting will make."""
 
+    normalisation: Normalisation
     region: Literal["whole"] = "whole"  # a bundle of one network has no earlier one to look around
     artefacts: tuple[()] = ()
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from npc_edge.export.make_bundle import Made
 
-Out = Annotated[Path, typer.Option("--out", help="The bundle's folder: new or empty.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="The bundle's folder, new or empty; default: the spec's name.")
+]
 SpecFile = Annotated[
     Path, typer.Option("--spec", help="TOML: what the bundle says of the network; see docs/export.md.")
 ]
@@ -33,7 +35,7 @@ def torch(
     ],
     weights: Annotated[Path, typer.Option("--weights", help="A state dict: .pt, .pth or .safetensors.")],
     spec: SpecFile,
-    out: Out,
+    out: Out = None,
     key: Key = None,
     unsigned: Unsigned = False,
 ) -> None:
@@ -42,13 +44,14 @@ def torch(
     with _needing("export"):
         from npc_edge.export.spec import load_spec
         from npc_edge.export.torch_bundle import bundle_of_weights
-    _tell(bundle_of_weights(network, weights, load_spec(spec), out, signing, _say))
+    said = load_spec(spec)
+    _tell(bundle_of_weights(network, weights, said, out or Path(said.name), signing, _say))
 
 
 def onnx(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An fp32 ONNX file.")],
     spec: SpecFile,
-    out: Out,
+    out: Out = None,
     key: Key = None,
     unsigned: Unsigned = False,
 ) -> None:
@@ -57,7 +60,8 @@ def onnx(
     with _needing("export"):
         from npc_edge.export.onnx_bundle import bundle_of_onnx
         from npc_edge.export.spec import load_spec
-    _tell(bundle_of_onnx(file, load_spec(spec), out, signing, _say))
+    said = load_spec(spec)
+    _tell(bundle_of_onnx(file, said, out or Path(said.name), signing, _say))
 
 
 def monai(
@@ -66,15 +70,20 @@ def monai(
         typer.Argument(metavar="BUNDLE_DIR", help="A MONAI bundle: configs/, models/model.pt."),
     ],
     spec: SpecFile,
-    out: Out,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", help="A step of MONAI's that may be left out, by name; several are fine."),
+    ] = None,
+    out: Out = None,
     key: Key = None,
     unsigned: Unsigned = False,
 ) -> None:
     """Make a bundle of a MONAI bundle; the spec adds what its configuration does not say."""
     signing = _signing(key, unsigned)
     with _needing("export,monai"):
-        from npc_edge.export.monai_bundle import bundle_of_monai
-    _tell(bundle_of_monai(folder, spec, out, signing, _say))
+        from npc_edge.export.monai_bundle import bundle_of_monai, plan
+    config, said = plan(folder, spec, accept or ())
+    _tell(bundle_of_monai(folder, config, said, out or Path(said.name), signing, _say))
 
 
 def _signing(key: Path | None, unsigned: bool) -> Ed25519PrivateKey | None:

@@ -13,7 +13,7 @@ from npc_edge.engine.errors import BackendError
 class SwinUnetrConfig:
     """channels in and out; feature_size, a multiple of 12; blocks and heads of each of the four stages.
 
-    The window of the input must be a multiple of 32 along each axis.
+    The window of the input must be a multiple of 32 along each axis, and more than 32 along one.
     """
 
     channels_in: int = 2
