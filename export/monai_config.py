@@ -190,14 +190,15 @@ class _Reader:
         self.found.notes.append(f"MONAI's {name} is left out: {why}.")
 
 
-def _parser(folder: Path) -> ConfigParser:
+def _parser(folder: Path) -> Any:
+    """MONAI's ConfigParser over the inference configuration, its files and macros read."""
     configs = folder / "configs"
     there = [configs / f"inference{end}" for end in (".json", ".yaml", ".yml")]
     path = next((p for p in there if p.is_file()), None)
     if path is None:
         raise UsageError(f"{folder} is no MONAI bundle: it has no configs/inference.json or .yaml")
     try:
-        parser = ConfigParser(ConfigParser.load_config_file(path), globals=False)
+        parser: Any = ConfigParser(ConfigParser.load_config_file(path), globals=False)
         parser.resolve_macro_and_relative_ids()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -205,7 +206,7 @@ def _parser(folder: Path) -> ConfigParser:
     return parser
 
 
-def _steps(parser: ConfigParser, key: str) -> list[Mapping[str, Any]]:
+def _steps(parser: Any, key: str) -> list[Mapping[str, Any]]:
     composed = _plain(parser, key, f"@{key}")
     if composed is None:
         return []
@@ -215,7 +216,7 @@ def _steps(parser: ConfigParser, key: str) -> list[Mapping[str, Any]]:
     return [step for step in steps if not step.get("_disabled_")]
 
 
-def _plain(parser: ConfigParser, where: str, value: Any, depth: int = 0) -> Any:
+def _plain(parser: Any, where: str, value: Any, depth: int = 0) -> Any:
     """A value with its references followed; what is missing at the top becomes None."""
     if depth > 32:
         raise BundleError(f"the MONAI configuration's {where} refers to itself")

@@ -134,7 +134,8 @@ class Residual(nn.Module):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.inner(x)
+        added: Tensor = x + self.inner(x)
+        return added
 
 
 class Stream(nn.Module):
@@ -176,7 +177,8 @@ class Layer(nn.Module):
         mixed = tokens + self.attention(normed, keep)
         if self.adapter is not None:
             mixed = mixed + self.adapter(normed)
-        return mixed + self.feed(mixed)
+        fed: Tensor = mixed + self.feed(mixed)
+        return fed
 
 
 class Attention(nn.Module):
@@ -214,7 +216,7 @@ class Adapter(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        made: Tensor = self.inner(tokens.transpose(1, 2).unflatten(2, self.places))
+        made: Tensor = self.inner(torch.unflatten(tokens.transpose(1, 2), 2, self.places))
         return made.flatten(2).transpose(1, 2)
 
 
@@ -239,7 +241,8 @@ class Fusion(nn.Module):
             joined = (mixed * share[:, :, None, None]).sum(dim=1)
         chunks = self.spread(joined).unflatten(-1, (_CHUNKS, -1))
         weights = self.weigh(chunks.mean(dim=1)).softmax(dim=1)
-        return (chunks * weights[:, None]).sum(dim=2)
+        merged: Tensor = (chunks * weights[:, None]).sum(dim=2)
+        return merged
 
 
 def draw_masks(cases: int, sequences: int, generator: torch.Generator) -> Tensor:

@@ -230,11 +230,10 @@ def test_axes_are_turned_and_turned_back(codes: str) -> None:
 
 
 def test_the_bundle_says_what_monai_says(tmp_path: Path) -> None:
-    """MONAI's own transforms and network on a NIfTI file against the engine's way to the same grid."""
-    import nibabel
+    """MONAI's own transforms and network on an image against the engine's way to the same grid."""
+    from monai.data.meta_tensor import MetaTensor
     from monai.transforms.compose import Compose
     from monai.transforms.intensity.dictionary import NormalizeIntensityd
-    from monai.transforms.io.dictionary import LoadImaged
     from monai.transforms.spatial.dictionary import Orientationd, Spacingd
 
     folder = write(tmp_path / "monai")
@@ -246,26 +245,24 @@ def test_the_bundle_says_what_monai_says(tmp_path: Path) -> None:
     assert made.parity is not None
     assert made.parity.max_relative_error < 1e-4
 
-    # Twice as coarse as the network's grid, odd so that both grids have the same middle: 8, 16, 24 → 15, 31, 47.
-    size, spacing = (8, 16, 24), (3.0, 2.0, 4.0)
+    # Sizes whose grids have the same middle for both: (n - 1) x spacing / pixdim + 1 = 16, 32, 48.
+    size, spacing = (21, 63, 48), (1.125, 0.5, 2.0)
     rng = np.random.default_rng(1)
     voxels = [rng.uniform(10, 200, size).astype(np.float32) for _ in range(2)]
     for array in voxels:
         array[:2] = 0
     # x and y run to the left and back in LPS; NIfTI's world is RAS.
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
-    image = nibabel.nifti1.Nifti1Image(np.stack(voxels, axis=-1), affine)
-    nibabel.loadsave.save(image, tmp_path / "image.nii.gz")
     steps = Compose(
         [
-            LoadImaged(keys="image", ensure_channel_first=True),
             Orientationd(keys="image", axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
             Spacingd(keys="image", pixdim=(1.5, 1.0, 2.0), mode="bilinear"),
             NormalizeIntensityd(keys="image", nonzero=True, channel_wise=True),
         ]
     )
-    seen: Any = steps({"image": str(tmp_path / "image.nii.gz")})["image"]
-    seen = torch.nn.functional.pad(torch.as_tensor(np.asarray(seen))[None], (0, 1, 0, 1, 1, 0))
+    image = MetaTensor(torch.from_numpy(np.stack(voxels)), affine=torch.from_numpy(affine))
+    seen = torch.as_tensor(np.asarray(steps({"image": image})["image"]))[None]
+    assert seen.shape == (1, 2, 16, 32, 48)
     with torch.no_grad():
         expected = unet()(seen)
 
@@ -278,9 +275,12 @@ def test_the_bundle_says_what_monai_says(tmp_path: Path) -> None:
     bundle = load(made.root, [public_bytes(key)])
     prepared = prepare(volumes, bundle.network("net"), None, "t1")
     assert prepared.array.shape == (1, 2, 48, 32, 16)
-    ours = prepared.array
+
+    def on_our_axes(values: torch.Tensor) -> Any:
+        return values.flip(2, 3).permute(0, 1, 4, 3, 2).numpy()
+
+    np.testing.assert_allclose(prepared.array, on_our_axes(seen), atol=1e-3)
     with open_runner(bundle, "net", Options()) as runner:
-        found = runner.infer({"image": ours})["segmentation"]
-    assert expected.shape[2:] == (16, 32, 48)
-    theirs = expected.flip(2, 3).permute(0, 1, 4, 3, 2).numpy()
+        found = runner.infer({"image": prepared.array})["segmentation"]
+    theirs = on_our_axes(expected)
     assert np.abs(found - theirs).max() < 1e-3 * np.abs(theirs).max()
