@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from npc_edge.engine.errors import BundleError, UsageError
 from npc_edge.export.make_bundle import Made, Origin, Say
 from npc_edge.export.monai_config import MonaiConfig, read_config
+from npc_edge.export.onnx_file import first_line
 from npc_edge.export.spec import Spec, make_spec, read_toml
-from npc_edge.export.to_onnx import first_line
 from npc_edge.export.torch_bundle import bundle_of_module, weights_facts
 from npc_edge.export.weights import apply_weights, load_weights
 

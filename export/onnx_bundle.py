@@ -15,8 +15,8 @@ from npc_edge.engine.errors import BundleError, UsageError
 from npc_edge.engine.model.onnx_external import external_files
 from npc_edge.engine.model.runner import IMAGE
 from npc_edge.export.make_bundle import Made, Origin, Say, make_bundle
+from npc_edge.export.onnx_file import BATCH, first_line, write_model
 from npc_edge.export.spec import Spec
-from npc_edge.export.to_onnx import BATCH, first_line, write_model
 
 OLDEST_OPSET = 13
 """Before it, quantisation and softmax mean something else."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -20,21 +19,20 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import torch
-from google.protobuf.message import EncodeError
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from npc_edge.engine.errors import BundleError, OutputError
+from npc_edge.engine.errors import BundleError
 from npc_edge.engine.machine import available_cores
 from npc_edge.engine.model.metrics import relative_error
 from npc_edge.engine.model.runner import IMAGE
 from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner, load_onnxruntime
+from npc_edge.export.onnx_file import BATCH, first_line, write_model
 
 OPSET = 18
 TOLERANCE = 1e-3
 """Largest difference over an output's largest magnitude: both run in float32 and sum in another order."""
 
-BATCH = "batch"
 _MOST = 64  # the batch's upper bound, which the capturing exporter wants to know
 _FAULTS = (
     ArithmeticError,
@@ -89,29 +87,6 @@ def run_onnx(path: Path, inputs: Mapping[str, NDArray[np.float32]], threads: int
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-
-def write_model(model: Any, path: Path) -> None:
-    """Check an ONNX model and write it in one piece. BundleError when it is not valid, OutputError."""
-    try:
-        onnx.checker.check_model(model)
-        data = model.SerializeToString()
-    except (onnx.checker.ValidationError, EncodeError, ValueError) as error:
-        raise BundleError(f"{path.name} is not a valid ONNX model: {first_line(error)}") from error
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OutputError(f"{path.name} cannot be written: {error.strerror}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a foreign error that says something, cut to a readable length."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def _run_module(module: nn.Module, image: Tensor, outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:

@@ -41,10 +41,11 @@ def torch(
 ) -> None:
     """Make a bundle of a PyTorch network and its weights."""
     signing = _signing(key, unsigned)
-    with _needing("export"):
-        from npc_edge.export.spec import load_spec
-        from npc_edge.export.torch_bundle import bundle_of_weights
+    from npc_edge.export.spec import load_spec
+
     said = load_spec(spec)
+    with _needing("export"):
+        from npc_edge.export.torch_bundle import bundle_of_weights
     _tell(bundle_of_weights(network, weights, said, out or Path(said.name), signing, _say))
 
 
@@ -57,10 +58,11 @@ def onnx(
 ) -> None:
     """Make a bundle of an ONNX file."""
     signing = _signing(key, unsigned)
+    from npc_edge.export.spec import load_spec
+
+    said = load_spec(spec)
     with _needing("export"):
         from npc_edge.export.onnx_bundle import bundle_of_onnx
-        from npc_edge.export.spec import load_spec
-    said = load_spec(spec)
     _tell(bundle_of_onnx(file, said, out or Path(said.name), signing, _say))
 
 
