@@ -16,7 +16,7 @@ from npc_edge.export.make_bundle import Made, Origin, Say
 from npc_edge.export.monai_config import MonaiConfig, read_config
 from npc_edge.export.onnx_file import first_line
 from npc_edge.export.spec import Spec, make_spec, read_toml
-from npc_edge.export.torch_bundle import bundle_of_module, weights_facts
+from npc_edge.export.torch_bundle import bundle_of_module, sentence, weights_facts
 from npc_edge.export.weights import apply_weights, load_weights
 
 _HOME = "monai.networks"
@@ -41,14 +41,13 @@ def bundle_of_monai(
     weights = folder / "models" / "model.pt"
     if not weights.is_file() and weights.with_suffix(".safetensors").is_file():
         weights = weights.with_suffix(".safetensors")
-    for note in (*config.notes, *apply_weights(network, load_weights(weights), weights.name)):
-        say(note)
+    said = tuple(map(sentence, apply_weights(network, load_weights(weights), weights.name)))
     facts = {
         "network": str(config.definition["_target_"]),
         "monai": version("monai"),
         **weights_facts(weights),
     }
-    origin = Origin(facts, notes=config.notes)
+    origin = Origin(facts, notes=(*said, *config.notes))
     return bundle_of_module(Oriented(network, config.axes), spec, out, key, origin, say)
 
 

@@ -27,6 +27,11 @@ _COMMON = {"_target_", "_disabled_", "_desc_", "_requires_", "keys", "allow_miss
 _AXES = {"L": (2, False), "R": (2, True), "P": (1, False), "A": (1, True), "S": (0, False), "I": (0, True)}
 """Code → axis of the engine's (Z, Y, X) LPS array, and whether it runs the other way."""
 
+_ARGMAX = (
+    "MONAI's argmax: here the tumour is where its probability reaches tumour.threshold, "
+    "which is the same for two labels and 0.5."
+)
+
 
 @dataclass
 class Found:
@@ -133,7 +138,9 @@ class _Reader:
                 self._is("segmentation" if step.get("softmax") else "tumour" if step.get("sigmoid") else "")
             elif name == "AsDiscrete":
                 _only(step, {"argmax", "threshold", "to_onehot", "num_classes"}, {"to_onehot": (None,)})
-                self._is("segmentation" if step.get("argmax") else "")
+                if step.get("argmax"):
+                    self._is("segmentation")
+                    self.found.notes.append(_ARGMAX)
                 if step.get("threshold") is not None:
                     self.found.threshold = float(step["threshold"])
             else:

@@ -29,8 +29,6 @@ def bundle_of_onnx(file: Path, spec: Spec, out: Path, key: Ed25519PrivateKey | N
     BundleError (it is not valid or not what the spec says), OutputError."""
     say(f"checking {file.name}")
     model, notes = adopt(file, spec)
-    for note in notes:
-        say(note)
 
     def write(path: Path) -> Origin:
         write_model(model, path)

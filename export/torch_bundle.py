@@ -30,13 +30,9 @@ def bundle_of_weights(
     """
     say(f"building {network}")
     module = build_network(network)
-    notes = apply_weights(module, load_weights(weights), weights.name)
-    for note in notes:
-        say(note)
+    said = tuple(map(sentence, apply_weights(module, load_weights(weights), weights.name)))
     facts = {"network": network, **weights_facts(weights)}
-    return bundle_of_module(
-        module, spec, out, key, Origin(facts, notes=tuple(_sentence(n) for n in notes)), say
-    )
+    return bundle_of_module(module, spec, out, key, Origin(facts, notes=said), say)
 
 
 def bundle_of_module(
@@ -55,7 +51,6 @@ def bundle_of_module(
         notes = origin.notes
         if made.why:
             note = f"The capturing exporter failed ({made.why}); the recording one made the file."
-            say(note)
             notes = (*notes, note)
         facts = {**origin.facts, "torch": version("torch"), "exporter": f"torch.onnx {made.exporter}"}
         return Origin(facts, named.infer, made.errors, notes)
@@ -96,5 +91,6 @@ def weights_facts(path: Path) -> dict[str, str]:
     return {"weights": path.name, "weights_sha256": digest}
 
 
-def _sentence(words: str) -> str:
+def sentence(words: str) -> str:
+    """Words as a sentence for the card."""
     return f"{words[0].upper()}{words[1:]}."
