@@ -65,7 +65,7 @@ $(VENV)/.plain: $(VENV)/.environment $(REQUIREMENTS)
 
 $(VENV)/.dev: $(VENV)/.plain
 	rm -rf build
-	$(PIP) install --constraint constraints.txt '.[dev,export]'
+	$(PIP) install --constraint constraints.txt '.[dev,export,monai]'
 	touch $@
 
 # A normal install is a copy: renewed whenever a source changes, without its build folder's leftovers.

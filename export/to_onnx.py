@@ -1,14 +1,20 @@
-"""A PyTorch module becomes an ONNX file that says the same: exported, checked, run beside the original."""
+"""A PyTorch module becomes an ONNX file that says the same: exported, checked, run beside the original.
+
+The window is fixed, the batch is the only free axis. PyTorch has two exporters: the one that captures the
+program (dynamo) comes first; where it fails the one that records a run (TorchScript) is tried, and which of
+them made the file, and why, is part of what is returned.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -17,49 +23,60 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from npc_edge.engine.errors import BundleError
-from npc_edge.engine.model.runners.onnxruntime import load_onnxruntime
+from npc_edge.engine.machine import available_cores
+from npc_edge.engine.model.metrics import relative_error
+from npc_edge.engine.model.runner import IMAGE
+from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner, load_onnxruntime
+from npc_edge.export.onnx_file import BATCH, first_line, write_model
 
 OPSET = 18
 TOLERANCE = 1e-3
-"""Largest difference over an output's range: both run in float32 and sum in another order."""
+"""Largest difference over an output's largest magnitude: both run in float32 and sum in another order."""
+
+_MOST = 64  # the batch's upper bound, which the capturing exporter wants to know
+_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a network's own forward, and the exporters (their errors are RuntimeErrors), may raise."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """How a file was made. errors: largest relative difference from PyTorch for each output, batch 1.
+
+    exporter: dynamo, or torchscript where dynamo failed; why: what it failed with, empty when it did not.
+    """
+
+    errors: Mapping[str, float]
+    exporter: Literal["dynamo", "torchscript"]
+    why: str = ""
 
 
 def export_onnx(
     module: nn.Module, example: Tensor, outputs: Sequence[str], path: Path, seed: int = 0
-) -> Mapping[str, float]:
-    """Write `module` in eval mode as ONNX with one input, "image", of the example's fixed shape, float32.
+) -> Exported:
+    """Write `module` in eval mode as ONNX with one input, "image" (batch, C, Z, Y, X) float32.
 
-    Returns the largest relative difference from PyTorch for each output on random input. Raises BundleError
-    when the file is not valid, the outputs are others, or a difference exceeds TOLERANCE.
+    example: one input (1, C, Z, Y, X); all of its axes but the first are fixed. Raises BundleError when the
+    network cannot be exported, its outputs are others than named, or the file differs from PyTorch by more
+    than TOLERANCE, alone or two in a batch; OutputError when it cannot be written.
     """
     module = module.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _quiet():
-        torch.onnx.export(
-            module,
-            (example,),
-            str(path),
-            input_names=["image"],
-            output_names=list(outputs),
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-        )
-    _strip(path)
-    image = torch.randn(example.shape, generator=torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        expected = module(image)
-    expected = expected if isinstance(expected, tuple) else (expected,)
-    found = run_onnx(path, {"image": image.numpy()})
-    if list(found) != list(outputs):
-        raise BundleError(f"{path.name} has outputs {list(found)}, not {list(outputs)}")
-    errors = {n: _apart(found[n], e.numpy()) for n, e in zip(outputs, expected, strict=True)}
-    for name, error in errors.items():
-        if not error <= TOLERANCE:
-            raise BundleError(
-                f"output {name} of {path.name} differs from PyTorch by {error:.1e} of its range"
-            )
-    return errors
+    generator = torch.Generator().manual_seed(seed)
+    images = [torch.randn((1, *example.shape[1:]), generator=generator) for _ in range(2)]
+    expected = _run_module(module, images[0], outputs)
+    model, exporter, why = _convert(module, torch.cat(images), outputs)
+    _tidy(model, outputs)
+    write_model(model, path)
+    errors = _compare(path, images, expected)
+    return Exported(errors, exporter, why)
 
 
 def run_onnx(path: Path, inputs: Mapping[str, NDArray[np.float32]], threads: int = 0) -> dict[str, Any]:
@@ -72,14 +89,91 @@ def run_onnx(path: Path, inputs: Mapping[str, NDArray[np.float32]], threads: int
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _apart(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    span = max(float(np.ptp(expected)), 1.0)
-    return float(np.abs(found - expected).max()) / span if found.shape == expected.shape else float("inf")
+def _run_module(module: nn.Module, image: Tensor, outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    try:
+        with torch.no_grad():
+            made = module(image)
+    except _FAULTS as error:
+        raise BundleError(
+            f"the network fails on an input of shape {tuple(image.shape)}: {first_line(error)}",
+            "the spec's inputs and window must be the network's",
+        ) from error
+    values = tuple(made) if isinstance(made, tuple | list) else (made,)
+    if len(values) != len(outputs) or not all(isinstance(value, Tensor) for value in values):
+        raise BundleError(f"the network has {len(values)} outputs, not the {len(outputs)} named")
+    return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
 
 
-def _strip(path: Path) -> None:
-    """Check the file, and leave out what tells of the machine and the source it was made on."""
-    model = onnx.load(str(path))
+def _convert(
+    module: nn.Module, pair: Tensor, outputs: Sequence[str]
+) -> tuple[Any, Literal["dynamo", "torchscript"], str]:
+    """The ONNX model, the exporter that made it, and why the first was not it."""
+    try:
+        return _export(_with_dynamo, module, pair, outputs), "dynamo", ""
+    except _FAULTS as error:
+        why = _cause(error)
+    try:
+        return _export(_with_torchscript, module, pair, outputs), "torchscript", why
+    except _FAULTS as error:
+        raise BundleError(
+            f"neither exporter of PyTorch can export the network: {why}; {_cause(error)}",
+            "its batch must be free, and no size hard-coded",
+        ) from error
+
+
+def _export(
+    exporter: Callable[[nn.Module, Tensor, Sequence[str]], Any],
+    module: nn.Module,
+    pair: Tensor,
+    outputs: Sequence[str],
+) -> Any:
+    with _quiet(), torch.no_grad():
+        return exporter(module, pair, outputs)
+
+
+def _with_dynamo(module: nn.Module, pair: Tensor, outputs: Sequence[str]) -> Any:
+    program = torch.onnx.export(
+        module,
+        (pair,),
+        None,
+        input_names=[IMAGE],
+        output_names=list(outputs),
+        opset_version=OPSET,
+        dynamo=True,
+        external_data=False,
+        dynamic_shapes=({0: torch.export.Dim(BATCH, min=1, max=_MOST)},),
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("the exporter returned nothing")
+    return program.model_proto
+
+
+def _with_torchscript(module: nn.Module, pair: Tensor, outputs: Sequence[str]) -> Any:
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        module,
+        (pair,),
+        buffer,  # type: ignore[arg-type]  # a buffer is taken, and keeps the disk out of it
+        input_names=[IMAGE],
+        output_names=list(outputs),
+        opset_version=OPSET,
+        dynamo=False,
+        dynamic_axes={name: {0: BATCH} for name in (IMAGE, *outputs)},
+    )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost error says what the network did; the outer ones say that exporting failed."""
+    seen = error
+    while seen.__cause__ is not None:
+        seen = seen.__cause__
+    return first_line(seen)
+
+
+def _tidy(model: Any, outputs: Sequence[str]) -> None:
+    """Name what is free, and leave out what tells of the machine and the source it was made on."""
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
@@ -88,8 +182,31 @@ def _strip(path: Path) -> None:
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     model.doc_string = ""
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    found = [output.name for output in model.graph.output]
+    if found != list(outputs) or [value.name for value in model.graph.input] != [IMAGE]:
+        raise BundleError(f"the exported network has outputs {found}, not {list(outputs)}")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+
+
+def _compare(
+    path: Path, images: Sequence[Tensor], expected: Mapping[str, NDArray[np.float32]]
+) -> dict[str, float]:
+    """Each image alone and both in a batch on ONNX Runtime, the first against PyTorch."""
+    with OnnxRuntimeRunner(path, threads=available_cores(), precision="fp32") as runner:
+        alone = [runner.infer({IMAGE: image.numpy()}) for image in images]
+        both = runner.infer({IMAGE: torch.cat(list(images)).numpy()})
+    errors = {name: relative_error(alone[0][name], value) for name, value in expected.items()}
+    for name, error in errors.items():
+        if not error <= TOLERANCE:
+            raise BundleError(f"output {name} of {path.name} differs from PyTorch by {error:.1e} of its size")
+        apart = relative_error(both[name], np.concatenate([single[name] for single in alone]))
+        if not apart <= TOLERANCE:
+            raise BundleError(
+                f"output {name} of {path.name} depends on what else is in the batch, by {apart:.1e}",
+                "the network mixes the cases of a batch, or uses a batch's own statistics",
+            )
+    return errors
 
 
 @contextmanager

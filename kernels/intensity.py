@@ -12,7 +12,7 @@ from npc_edge.kernels.cpu import percentiles
 
 def normalise(
     array: NDArray[np.float32],
-    method: Literal["percentile", "zscore"],
+    method: Literal["percentile", "zscore", "zscore-nonzero"],
     lower: float = 0.5,
     upper: float = 99.5,
     foreground: float = 0.1,
@@ -23,9 +23,12 @@ def normalise(
     inside: bool, the voxels that hold data (None: all); only they count, and all others become 0.
     percentile: clip to the lower and upper percentile of the foreground (the voxels above `foreground` times
     the mean of the positive ones), then scale these two to 0 and 1. zscore: subtract the mean and divide by
-    the standard deviation, both of all voxels inside. An array without contrast becomes 0.
+    the standard deviation, both of all voxels inside. zscore-nonzero: both of the voxels inside that are not
+    0; those that are stay 0. An array without contrast becomes 0.
     """
     values = np.asarray(array, dtype=np.float32)
+    if method == "zscore-nonzero":
+        inside = values != 0 if inside is None else inside & (values != 0)
     counted = values if inside is None else values[inside]
     if method == "percentile":
         low, high = percentiles(counted, lower, upper, foreground)

@@ -52,10 +52,11 @@ def finish(
     """Export, measure, write, pack; returns the bundle's folder, DIR/bundle."""
     bundle = recipe.out / "bundle"
     shutil.rmtree(bundle, ignore_errors=True)
-    errors = {
+    made = {
         "npc": export_onnx(npc, torch.zeros(1, 2, *sample.WINDOW), OUTPUTS, bundle / NPC),
         "locator": export_onnx(locator, torch.zeros(1, 2, *coarse.GRID), ("heatmap",), bundle / LOCATOR),
     }
+    errors = {name: dict(exported.errors) for name, exported in made.items()}
     say(f"exported: {errors}")
     cases = 240 if recipe.steps is None else 8
     seen = calibrate.look(bundle / NPC, valid, cases, recipe.jobs, say)

@@ -9,7 +9,18 @@ import sys
 
 import typer
 
-from npc_edge.engine.cli import compile, doctor, inspect, keygen, phantom, quantize, run, schema, verify
+from npc_edge.engine.cli import (
+    compile,
+    doctor,
+    export,
+    inspect,
+    keygen,
+    phantom,
+    quantize,
+    run,
+    schema,
+    verify,
+)
 from npc_edge.engine.cli.terminal import complain
 from npc_edge.engine.errors import NpcEdgeError
 
@@ -32,6 +43,14 @@ app.command("compile")(compile.compile_)
 app.command("keygen")(keygen.keygen)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
+
+export_app = typer.Typer(
+    help="Make a signed bundle of a trained network.", rich_markup_mode=None, no_args_is_help=False
+)
+export_app.command("torch")(export.torch)
+export_app.command("onnx")(export.onnx)
+export_app.command("monai")(export.monai)
+app.add_typer(export_app, name="export")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -37,10 +37,11 @@ class Normalisation(Strict):
 
     percentile: clip to the [lower, upper] percentiles of the foreground (voxels above `foreground` times the
     mean of the positive ones), then scale these two to 0 and 1. zscore: subtract the mean, divide by the
-    standard deviation. Voxels outside the volume become 0. Exactly `kernels.intensity.normalise`.
+    standard deviation. zscore-nonzero: the same over the voxels that are not 0; those that are stay 0. Voxels
+    outside the volume become 0. Exactly `kernels.intensity.normalise`.
     """
 
-    method: Literal["percentile", "zscore"]
+    method: Literal["percentile", "zscore", "zscore-nonzero"]
     lower: float = Field(default=0.5, ge=0, le=100)
     upper: float = Field(default=99.5, ge=0, le=100)
     foreground: float = Field(default=0.1, ge=0, lt=1)
@@ -109,10 +110,10 @@ class Artefact(Strict):
 class NetworkSpec(Strict):
     """One network. Networks run in the order listed; region is `whole` or `around:<network>.<output>`.
 
-    spacing (z, y, x) mm and window (Z, Y, X) voxels: the grid, axial LPS, resampled linearly after smoothing,
-    or with B-splines without. `whole`: centred on the reference volume, as large as it needs, in windows that
-    overlap. `around`: one window centred on the point an earlier network found. inputs: sequence names in
-    channel order.
+    spacing (z, y, x) mm and window (Z, Y, X) voxels: the grid, axial LPS. It is resampled linearly after
+    smoothing where it is coarser, linearly without, or with B-splines without. `whole`: centred on the
+    reference volume, as large as it needs, in windows that overlap. `around`: one window centred on the point
+    an earlier network found. inputs: sequence names in channel order.
     """
 
     name: Name
@@ -121,7 +122,7 @@ class NetworkSpec(Strict):
     spacing: Positive3
     window: Shape3
     overlap: float = Field(default=0.5, ge=0, lt=1)
-    resampling: Literal["linear", "bspline"] = "linear"
+    resampling: Literal["linear", "linear-unsmoothed", "bspline"] = "linear"
     normalisation: Normalisation
     outputs: tuple[OutputSpec, ...]
     artefacts: tuple[Artefact, ...] = Field(min_length=1)

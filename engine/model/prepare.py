@@ -70,7 +70,7 @@ def channel_on(target: Geometry, volume: Volume, network: NetworkSpec, name: str
         target.affine,
         target.shape,
         anti_alias=network.resampling == "linear",
-        interpolation=network.resampling,
+        interpolation="bspline" if network.resampling == "bspline" else "linear",
     )
     covered = inside(index_map(source.affine, target.affine), source.shape, target.shape)
     rule = network.normalisation

@@ -68,7 +68,19 @@ def test_only_voxels_inside_count_and_the_rest_is_zero() -> None:
     assert np.abs(scores[..., 60:]).max() == 0
 
 
-@pytest.mark.parametrize("method", ["percentile", "zscore"])
+def test_zeros_may_be_left_out_and_stay_zero() -> None:
+    values = np.random.default_rng(4).uniform(50, 200, size=(4, 8, 8)).astype(np.float32)
+    values[:, :, :3] = 0
+    inside = np.ones(values.shape, dtype=bool)
+    inside[0] = False
+    scores = normalise(values, "zscore-nonzero", inside=inside)
+    seen = inside & (values != 0)
+    kept = values[seen]
+    np.testing.assert_allclose(scores[seen], (kept - kept.mean()) / kept.std(), atol=1e-5)
+    assert np.abs(scores[~seen]).max() == 0
+
+
+@pytest.mark.parametrize("method", ["percentile", "zscore", "zscore-nonzero"])
 def test_no_contrast_and_no_data_become_zero(method) -> None:
     assert np.abs(normalise(np.full((2, 3, 4), 7.0, dtype=np.float32), method)).max() == 0
     nothing = np.zeros((2, 3, 4), dtype=bool)

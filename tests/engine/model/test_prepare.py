@@ -47,6 +47,23 @@ def test_a_whole_grid_is_one_window_about_a_volume_that_fits() -> None:
     np.testing.assert_allclose(target.centre, reference_grid.centre)
 
 
+@pytest.mark.parametrize("resampling", ["linear", "linear-unsmoothed", "bspline"])
+def test_only_linear_resampling_smooths(resampling: str) -> None:
+    fine = volume((32, 24, 20), (1.0, 1.0, 1.0))
+    network = spec(inputs=("t1",), resampling=resampling)
+    made = prepare({"t1": fine}, network, None, "t1")
+    values = reference.resample(
+        fine.voxels,
+        fine.geometry.affine,
+        made.geometry.affine,
+        made.geometry.shape,
+        anti_alias=resampling == "linear",
+        interpolation="bspline" if resampling == "bspline" else "linear",
+    )
+    expected = normalise(values.astype(np.float32), "percentile", 1.0, 99.0)
+    np.testing.assert_allclose(made.array[0, 0], expected, atol=1e-4)
+
+
 def test_a_whole_grid_grows_to_cover_a_larger_volume() -> None:
     reference_grid = volume((20, 30, 41), (3, 2, 2)).geometry
     target = grid(reference_grid, spec(), None)
