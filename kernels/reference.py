@@ -82,6 +82,18 @@ def resize_slices(
     return np.moveaxis(values, 0, axis).astype(np.float32)
 
 
+def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """mask (Z, Y, X) with all that it encloses: what cannot be reached from outside face by face."""
+    closed = np.pad(mask, 1)
+    outside = np.zeros_like(closed)
+    outside[0, 0, 0] = True
+    grown = 0
+    while grown != (grown := int(outside.sum())):
+        for axis, step in itertools.product(range(3), (-1, 1)):
+            outside |= np.roll(outside, step, axis) & ~closed  # what wraps round is outside on either end
+    return np.asarray(~outside[1:-1, 1:-1, 1:-1])
+
+
 def percentiles(voxels: ArrayLike, lower: float, upper: float, foreground: float) -> tuple[float, float]:
     """The lower and upper percentile (0..100) of the foreground of voxels, any shape.
 
