@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from npc_edge.engine.cli import doctor, inspect, keygen, phantom, run, schema, verify
+from npc_edge.engine.cli import doctor, export_nnunet, inspect, keygen, phantom, run, schema, verify
 from npc_edge.engine.cli.terminal import complain
 from npc_edge.engine.errors import NpcEdgeError
 
@@ -30,6 +30,12 @@ app.command("verify")(verify.verify)
 app.command("keygen")(keygen.keygen)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
+
+export_app = typer.Typer(
+    help="A trained model becomes a bundle.", no_args_is_help=False, rich_markup_mode=None
+)
+export_app.command("nnunet")(export_nnunet.export_nnunet)
+app.add_typer(export_app, name="export")
 
 
 def main(arguments: list[str] | None = None) -> None:

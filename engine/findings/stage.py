@@ -30,7 +30,8 @@ def stage(
 
     volumes: by the bundle's sequence names, each on its own grid in one space. Both categories are None
     without a suspicious finding (where the bundle detects), without a tumour, in a bundle that predicts no
-    anatomy, and after treatment, where the category is the clinician's. Raises BundleError when the bundle asks for rules of another version.
+    anatomy, and after treatment, where the category is the clinician's. Raises BundleError when the bundle
+    asks for rules of another version.
     """
     if manifest.staging is None:
         return None

@@ -106,7 +106,7 @@ def scheme_of(network: NetworkSpec) -> NnunetScheme:
 
 
 def on_grid(target: Geometry, volume: Volume, name: str) -> Float32s:
-    """A sequence's voxels (Z, Y, X) on the reference's grid: its own where it is that grid, else resampled."""
+    """A sequence's voxels (Z, Y, X) on the reference's grid: its own where it is that one, resampled else."""
     if not np.isfinite(volume.voxels).all():
         raise Refusal("UNREADABLE", f"sequence {name} holds values that are not finite")
     if volume.geometry.same_grid(target):
@@ -205,9 +205,9 @@ def resample(
 
 
 def slide(runner: Runner, array: Float32s, network: NetworkSpec, watch: Watch) -> Float16s:
-    """Logits (K, Z, Y, X) of one fold over its input (C, Z, Y, X), padded with zeros where it is too small."""
-    margins = [(max(w - n, 0) // 2, -(-max(w - n, 0) // 2)) for n, w in zip(array.shape[1:], network.window,
-                                                                          strict=True)]  # fmt: skip
+    """Logits (K, Z, Y, X) of one fold over its input (C, Z, Y, X), padded with zeros where that is small."""
+    short = [max(w - n, 0) for n, w in zip(array.shape[1:], network.window, strict=True)]
+    margins = [(n // 2, n - n // 2) for n in short]
     padded = np.pad(array, [(0, 0), *margins])
     weight = importance(network.window)
     total: Float16s | None = None
@@ -233,7 +233,9 @@ def importance(window: Shape) -> Float16s:
     for axis, length in enumerate(window):
         shape = [1, 1, 1]
         shape[axis] = length
-        weight = weight * np.exp(-0.5 * ((np.arange(length) - length // 2) / (length / 8)) ** 2).reshape(shape)
+        weight = weight * np.exp(-0.5 * ((np.arange(length) - length // 2) / (length / 8)) ** 2).reshape(
+            shape
+        )
     half = weight.astype(np.float16)
     half[half == 0] = half[half > 0].min()
     return half

@@ -19,7 +19,7 @@ class _Frozen(BaseModel):
 
 
 class NnunetResampling(_Frozen):
-    """A spline of `order`, or, slice by slice across the coarse axis, of `order` in plane and `order_z` along.
+    """A spline of `order`; or, slice by slice across the coarse axis, `order` in plane and `order_z` along.
 
     Slice by slice where force_separate_z says so, or, where it is None, when the largest spacing, of the
     image or else of the network, exceeds anisotropy_threshold times the smallest and one axis alone has it.
@@ -61,8 +61,8 @@ class NnunetChannel(_Frozen):
 
 
 class NnunetScheme(_Frozen):
-    """What happens around the network: transpose, crop to non-zero, normalise, resample; windows with steps of
-    (1 - overlap) of themselves; logits back by the same way.
+    """What happens around the network: transpose, crop to non-zero, normalise, resample; windows with steps
+    of (1 - overlap) of themselves; logits back by the same way.
 
     transpose: transpose_forward of the plans. channels: in the network's order. mirror_axes: axes flipped
     in all combinations and averaged, empty for none. rows_reversed: a DICOM series is turned over along its

@@ -126,7 +126,9 @@ def evidence(outcome: Outcome, doc: ResultDocument) -> Markup | None:
     rules = tag("p", f"{context}Rules: version {staging.rules_version or 'not stated'}.", class_="soft small")
     if staging.ajcc8 is None and staging.ajcc9 is None:
         whys = sorted({n.why for n in staging.not_assessable})
-        why = f"not assessable ({'; '.join(whys)})" if whys else "there is no suspicious finding to categorise"
+        why = (
+            f"not assessable ({'; '.join(whys)})" if whys else "there is no suspicious finding to categorise"
+        )
         words = f"No T category: {why}. {wording.NOT_STAGED}."
         return section("T category", tag("p", words), rules)
     head = ("Structure", "Status", "Stands for", "Overlap", "Depth in plane", "Slices", "Image", "Note")
