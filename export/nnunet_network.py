@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -38,20 +39,23 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint as nnU-Net's trainer writes it, read without running anything; UsageError for others."""
     try:
-        with torch.serialization.safe_globals(_numbers()):
+        # The unpickler warns of what it then refuses.
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_numbers()):
+            warnings.simplefilter("ignore")
             held = torch.load(path, map_location="cpu", weights_only=True)
-        weights = {_plain(name): value for name, value in held["network_weights"].items()}
-        configuration = str(held["init_args"]["configuration"])
-        axes = tuple(int(axis) for axis in held.get("inference_allowed_mirroring_axes") or ())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
         raise UsageError(
             f"{path} is not a file of weights; it is not opened, for a pickle can run anything",
             "name a checkpoint that nnU-Net wrote",
         ) from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is not a checkpoint of nnU-Net's trainer: it lacks {error}") from error
+    try:
+        weights = {_plain(name): value for name, value in held["network_weights"].items()}
+        configuration = str(held["init_args"]["configuration"])
+        axes = tuple(int(axis) for axis in held.get("inference_allowed_mirroring_axes") or ())
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(f"{path} is not a checkpoint of nnU-Net's trainer: {error}") from error
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UsageError(f"{path} holds no network weights")
     return Checkpoint(weights, configuration, axes)
@@ -86,9 +90,9 @@ def build_network(plans: Plans, weights: Mapping[str, Tensor], where: Path) -> n
 
 def _numbers() -> list[Any]:
     """The NumPy scalars and arrays of a trainer's log, under the names of NumPy 1 and 2."""
-    scalar, array = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
+    makers: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    named = [(make, f"{module}.{make.__name__}") for make in (scalar, array) for module in modules]
+    named = [(make, f"{module}.{make.__name__}") for make in makers for module in modules]
     kinds = {type(np.dtype(code)) for code in "?bhilqBHILQefd"}
     return [*named, np.ndarray, np.dtype, *kinds]
 

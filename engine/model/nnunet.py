@@ -2,7 +2,7 @@
 
 transpose → crop to what is not zero → normalise → resample → windows, blended → folds averaged → resample
 back → un-crop → un-transpose. Logits are summed in half precision because nnU-Net does: where two labels are
-nearly equal, that rounding decides.
+nearly equal, that rounding decides (and in an image's corners, where weights are least, it is coarse).
 
 Parity holds for an image as nnU-Net would read it: the array as the file stores it. A network is not
 indifferent to flips, so what reading turned round is turned back before the network sees it.
@@ -63,7 +63,7 @@ def prepare(volumes: Mapping[str, Volume], network: NetworkSpec, reference: str)
     scheme, base = scheme_of(network), volumes[reference]
     image = np.stack([on_grid(base.geometry, volumes[name], name) for name in network.inputs])
     flips = stored_order(base, scheme)
-    image = np.flip(image, [axis + 1 for axis in flips])
+    image = np.flip(image, tuple(axis + 1 for axis in flips))
     image = image.transpose(0, *(axis + 1 for axis in scheme.transpose))
     z, y, x = (stored_spacing(base)[axis] for axis in scheme.transpose)
     nonzero = np.asarray((image != 0).any(axis=0))
@@ -265,7 +265,7 @@ def _back(logits: Float16s, prepared: NnunetInput, network: NetworkSpec) -> Floa
             values = np.full((z, y, x), np.nan, dtype=np.float32)
         whole[(label, *box)] = values.astype(np.float16)
     untransposed = whole.transpose(0, *(int(axis) + 1 for axis in np.argsort(scheme.transpose)))
-    return np.ascontiguousarray(np.flip(untransposed, [axis + 1 for axis in prepared.flips])[None])
+    return np.ascontiguousarray(np.flip(untransposed, tuple(axis + 1 for axis in prepared.flips))[None])
 
 
 def _shape(array: NDArray[np.generic]) -> Shape:
