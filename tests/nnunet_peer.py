@@ -39,9 +39,13 @@ def write_images(
     rng = np.random.default_rng(7)
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
     paths = {}
+    blobs = [(rng.uniform(-0.7, 0.7, 3), rng.uniform(0.1, 0.4), rng.uniform(30, 90)) for _ in range(12)]
+    tissue = sum(
+        h * np.exp(-((z - c[0]) ** 2 + (y - c[1]) ** 2 + (x - c[2]) ** 2) / w**2) for c, w, h in blobs
+    )
     for number, name in enumerate(channels):
-        image = 100 + 60 * np.cos(3 * x + number) * np.sin(4 * y) + 30 * np.cos(5 * z + 2 * x * y)
-        image += rng.normal(0, 8, shape)
+        image = 60 + tissue if number == 0 else 230 - 0.8 * tissue
+        image = image + rng.normal(0, 6, shape)
         if border:
             head = np.zeros(shape, dtype=np.bool_)
             head[1:, border:-border, 2 * border : -border] = True

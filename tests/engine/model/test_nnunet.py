@@ -22,7 +22,7 @@ CUBIC = {"order": 3, "order_z": 0, "force_separate_z": None}
 LINEAR = {"order": 1, "order_z": 0, "force_separate_z": None}
 
 # Half precision: 10 bits, a few roundings while windows are summed; and where a window's weight is the
-# smallest such number there is, in the corners of an image, logits are rounded to whole ones. So nnU-Net does.
+# smallest such number there is, in the corners of an image, logits are rounded to whole ones. nnU-Net's are.
 HALF: dict[str, Any] = {"rtol": 4e-3, "atol": 0.5}
 
 
