@@ -12,6 +12,11 @@ FOLDERS := engine export kernels calibration bench
 SOURCES := $(shell find $(FOLDERS) -type f -not -name '*.pyc' -not -path 'bench/results/*')
 PACKAGES := $(foreach folder,$(FOLDERS),-p npc_edge.$(folder))
 REQUIREMENTS := pyproject.toml constraints.txt
+# nnU-Net, the peer its importer is compared with, and only what its predictor imports (163 MB, half of it
+# pandas): its own requirements would pull timm, torchvision and another torch, gigabytes of it.
+NNUNET := nnunetv2 dynamic-network-architectures acvl-utils batchgenerators batchgeneratorsv2 blosc2 einops \
+    httpx idna imageio lazy-loader msgpack ndindex numexpr pandas python-dateutil scikit-image threadpoolctl \
+    tifffile tqdm
 
 .PHONY: demo test check lint types imports tests bench clean
 .DELETE_ON_ERROR:
@@ -66,6 +71,7 @@ $(VENV)/.plain: $(VENV)/.environment $(REQUIREMENTS)
 $(VENV)/.dev: $(VENV)/.plain
 	rm -rf build
 	$(PIP) install --constraint constraints.txt '.[dev,export,monai]'
+	$(PIP) install --constraint constraints.txt --no-deps $(NNUNET)
 	touch $@
 
 # A normal install is a copy: renewed whenever a source changes, without its build folder's leftovers.

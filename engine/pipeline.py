@@ -10,6 +10,7 @@ from npc_edge.engine.clock import Clock
 from npc_edge.engine.errors import DeadlineExceeded, Refusal
 from npc_edge.engine.findings import detect, quality, segment, stage
 from npc_edge.engine.machine import peak_rss_mb
+from npc_edge.engine.model import nnunet
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.locate import locate
 from npc_edge.engine.model.manifest import NetworkSpec
@@ -143,6 +144,8 @@ def _read(source: Source, kit: Kit, clock: Clock, known: _Known) -> None:
 def _predict(kit: Kit, clock: Clock, known: _Known) -> Predictions:
     """Run the bundle's networks in their order; the last one without a heatmap decides."""
     manifest, watch = kit.bundle.manifest, clock.watch
+    if manifest.networks[0].nnunet is not None:
+        return _predict_nnunet(kit, clock, known)
     regions: dict[str, Region] = {}
     predictions: Predictions | None = None
     for network in manifest.networks:
@@ -163,6 +166,17 @@ def _predict(kit: Kit, clock: Clock, known: _Known) -> Predictions:
             predictions = infer(runner, prepared, network, watch)
     assert predictions is not None, "the manifest is checked to hold a network that decides"
     return predictions
+
+
+def _predict_nnunet(kit: Kit, clock: Clock, known: _Known) -> Predictions:
+    """Run an ensemble of nnU-Net's folds over one input."""
+    manifest = kit.bundle.manifest
+    known.quality.append(quality.check_one_grid(known.volumes, manifest.reference_sequence))
+    with clock.station("prepare"):
+        prepared = nnunet.prepare(known.volumes, manifest.networks[0], manifest.reference_sequence)
+    with clock.station("infer"):
+        folds = [kit.runners[network.name] for network in manifest.networks]
+        return nnunet.infer(folds, prepared, manifest.networks[0], clock.watch)
 
 
 def is_locator(network: NetworkSpec) -> bool:

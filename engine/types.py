@@ -152,6 +152,15 @@ class SourceSlice:
     position: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """How a NIfTI file held its image. spacing: of its header, (z, y, x) mm. turned: its slices descend along
+    row x column, so reading turned their order round."""
+
+    spacing: tuple[float, float, float]
+    turned: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """voxels (Z, Y, X) float32, real values after rescale; slices ascend along row x column."""
@@ -162,6 +171,7 @@ class Volume:
     series: int | None = None  # index into Study.series; None for NIfTI input
     slices: tuple[SourceSlice, ...] = ()  # empty for NIfTI input
     gap_mm: float = 0.0  # distance between slices minus slice thickness, 0 when unknown
+    stored: Stored | None = None  # None for DICOM input
 
 
 # --- model/ -----------------------------------------------------------------------------------------------

@@ -145,19 +145,19 @@ def _straight(
         world = 2 - axis
         row, along = mapping[world], axes[world]
         positions = row[along] * np.arange(shape[2 - along]) + row[3]
-        matrix = _axis_matrix(positions, source.shape[axis], sigmas[world], interpolation)
+        matrix = axis_matrix(positions, source.shape[axis], sigmas[world], interpolation)
         used = np.flatnonzero(np.abs(matrix).max(axis=0) > 1e-9)
         crop[axis] = slice(int(used[0]), int(used[-1]) + 1)
         matrices[axis] = matrix[:, crop[axis]]
     values = source[tuple(crop)]
     # The axis that shrinks most goes first: less is left for the others.
     for axis in sorted(range(3), key=lambda a: matrices[a].shape[0] / matrices[a].shape[1]):
-        values = _apply(matrices[axis].astype(np.float32), values, axis)
+        values = apply_along(matrices[axis].astype(np.float32), values, axis)
     order = [2 - axes.index(2 - target) for target in range(3)]
     return np.ascontiguousarray(values.transpose(order))
 
 
-def _apply(matrix: NDArray[np.float32], values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+def apply_along(matrix: NDArray[np.float32], values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     """matrix (m, n) along one axis of length n."""
     if axis == 2:
         return np.asarray(np.ascontiguousarray(values) @ matrix.T)
@@ -167,7 +167,7 @@ def _apply(matrix: NDArray[np.float32], values: NDArray[np.float32], axis: int) 
     return np.asarray(matrix @ flat).reshape(matrix.shape[0], *values.shape[1:])
 
 
-def _axis_matrix(positions: Floats, length: int, sigma: float, interpolation: Interpolation) -> Floats:
+def axis_matrix(positions: Floats, length: int, sigma: float, interpolation: Interpolation) -> Floats:
     """(m, n): n source voxels → samples at m fractional positions, smoothed first; edge voxels repeated."""
     rows = np.arange(len(positions))
     if interpolation == "linear":
@@ -199,7 +199,7 @@ def _smooth(values: NDArray[np.float32], axis: int, sigma: float) -> NDArray[np.
         rows = slice(start, min(start + _BLOCK, length))
         columns = slice(max(start - radius, 0), min(rows.stop + radius, length))
         taken = values[(slice(None),) * axis + (columns,)]
-        result[(slice(None),) * axis + (rows,)] = _apply(matrix[rows, columns], taken, axis)
+        result[(slice(None),) * axis + (rows,)] = apply_along(matrix[rows, columns], taken, axis)
     return result
 
 

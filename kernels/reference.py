@@ -14,8 +14,10 @@ from npc_edge.kernels.sampling import (
     SPLINE_PAD,
     Floats,
     Interpolation,
+    Order,
     Shape,
     axis_index,
+    centres,
     checked,
     gaussian,
     index_map,
@@ -54,6 +56,42 @@ def resample(
         values = np.clip(_cubic(source, index), low, high)
     shape = (source.shape[0], source.shape[1], source.shape[2])
     return np.where(inside(mapping, shape, target_shape), values, fill).astype(np.float32)
+
+
+def resize(voxels: ArrayLike, shape: Shape, order: Order) -> NDArray[np.float32]:
+    """The same field of view in another number of voxels (Z, Y, X), float32; no smoothing.
+
+    A spline of that order through the voxels, edge voxels repeated, clipped to the source's range: what
+    skimage.transform.resize does with mode "edge" and without anti-aliasing.
+    """
+    checked(voxels, 3)
+    return _resized(np.asarray(voxels, dtype=np.float64), shape, order).astype(np.float32)
+
+
+def resize_slices(
+    voxels: ArrayLike, shape: Shape, axis: int, order: Order, order_along: Order
+) -> NDArray[np.float32]:
+    """`resize` for slices far apart: each slice across `axis` by itself, clipped to its own range, then
+    along `axis` with a spline of another order, not clipped."""
+    checked(voxels, 3)
+    slices = np.moveaxis(np.asarray(voxels, dtype=np.float64), axis, 0)
+    count, *in_plane = [shape[axis], *np.delete(shape, axis).tolist()]
+    flat = np.stack([_resized(one[None], (1, in_plane[0], in_plane[1]), order)[0] for one in slices])
+    lines = [centres(len(flat), count), *(np.arange(n, dtype=np.float64) for n in in_plane)]
+    values = _SPLINES[order_along](flat, list(np.meshgrid(*lines, indexing="ij")))
+    return np.moveaxis(values, 0, axis).astype(np.float32)
+
+
+def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """mask (Z, Y, X) with all that it encloses: what cannot be reached from outside face by face."""
+    closed = np.pad(mask, 1)
+    outside = np.zeros_like(closed)
+    outside[0, 0, 0] = True
+    grown = 0
+    while grown != (grown := int(outside.sum())):
+        for axis, step in itertools.product(range(3), (-1, 1)):
+            outside |= np.roll(outside, step, axis) & ~closed  # what wraps round is outside on either end
+    return np.asarray(~outside[1:-1, 1:-1, 1:-1])
 
 
 def percentiles(voxels: ArrayLike, lower: float, upper: float, foreground: float) -> tuple[float, float]:
@@ -99,6 +137,12 @@ def labels_on_grid(
     return labels
 
 
+def _resized(source: Floats, shape: Shape, order: Order) -> Floats:
+    lines = [centres(length, count) for length, count in zip(source.shape, shape, strict=True)]
+    values = _SPLINES[order](source, list(np.meshgrid(*lines, indexing="ij")))
+    return np.asarray(np.clip(values, source.min(), source.max()))
+
+
 def _smooth(source: Floats, axis: int, sigma: float) -> Floats:
     """Convolve one axis with a sampled Gaussian, edge voxels repeated."""
     weights = gaussian(sigma)
@@ -108,6 +152,14 @@ def _smooth(source: Floats, axis: int, sigma: float) -> Floats:
     for offset, weight in zip(range(-radius, radius + 1), weights, strict=True):
         result += weight * source.take(np.clip(np.arange(length) + offset, 0, length - 1), axis=axis)
     return result
+
+
+def _nearest(source: Floats, index: list[Floats]) -> Floats:
+    """Sample at the nearest voxel, the higher one halfway."""
+    z, y, x = (
+        np.clip(np.floor(i + 0.5), 0, n - 1).astype(int) for i, n in zip(index, source.shape, strict=True)
+    )
+    return np.asarray(source[z, y, x])
 
 
 def _linear(source: Floats, index: list[Floats]) -> Floats:
@@ -146,6 +198,9 @@ def _cubic(source: Floats, index: list[Floats]) -> Floats:
         z, y, x = (b + s for b, s in zip(base, corner, strict=True))
         result += weight * coefficients[z, y, x]
     return result
+
+
+_SPLINES = {0: _nearest, 1: _linear, 3: _cubic}
 
 
 def cubic_weight(distance: Floats) -> Floats:

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Shape = tuple[int, int, int]
 Interpolation = Literal["linear", "bspline"]
+Order = Literal[0, 1, 3]
+"""Of a spline: nearest voxel, linear, cubic."""
 
 EDGE = 1e-6
 """Voxels: rounding allowed when deciding whether a point is inside a grid."""
@@ -67,6 +69,11 @@ def gaussian(sigma: float) -> Floats:
 def gaussian_radius(sigma: float) -> int:
     """Voxels the Gaussian reaches to each side."""
     return math.ceil(4 * sigma)
+
+
+def centres(length: int, count: int) -> Floats:
+    """(count,) positions in voxels of `length` of the centres of `count` that fill the same span."""
+    return np.asarray(length / count * (np.arange(count) + 0.5) - 0.5)
 
 
 def axis_index(row: Floats, shape: Shape) -> Floats:

@@ -1,7 +1,9 @@
 """Tools from outside Python: a named skip where one is missing on a laptop, a failure in CI."""
 
+import importlib
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +19,16 @@ def tool(name: str) -> str:
 def material(path: str) -> Path:
     """A file of a Debian package; skips the test without it, or fails where CI is set."""
     return Path(path) if Path(path).exists() else missing(f"{path} is not installed")
+
+
+def package(name: str) -> None:
+    """Import a Python package that only a test needs, its own warnings aside; skips or fails as above."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(name)
+    except ImportError as error:
+        missing(f"the Python package {error.name} is not installed")
 
 
 def missing(what: str) -> NoReturn:

@@ -13,6 +13,7 @@ from npc_edge.engine.cli import (
     compile,
     doctor,
     export,
+    export_nnunet,
     inspect,
     keygen,
     phantom,
@@ -50,6 +51,7 @@ export_app = typer.Typer(
 export_app.command("torch")(export.torch)
 export_app.command("onnx")(export.onnx)
 export_app.command("monai")(export.monai)
+export_app.command("nnunet")(export_nnunet.export_nnunet)
 app.add_typer(export_app, name="export")
 
 

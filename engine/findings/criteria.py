@@ -18,6 +18,7 @@ from npc_edge.engine.findings.scene import Scene
 from npc_edge.engine.findings.sides import SidedLabel
 from npc_edge.engine.findings.signal import marrow, sinus
 from npc_edge.engine.findings.surface import beyond, fit_surface
+from npc_edge.engine.model.manifest import Manifest
 from npc_edge.engine.types import CranialNerves, NotAssessable, Side, Status, StructureEvidence
 
 _EVER = 1.0
@@ -54,8 +55,7 @@ def assess(scene: Scene) -> tuple[list[Criterion], list[Gap]]:
     """All structures and surfaces of the rules."""
     criteria: list[Criterion] = []
     gaps: list[Gap] = []
-    kinds = {output.kind for network in scene.manifest.networks for output in network.outputs}
-    if "anatomy" not in kinds:
+    if not predicts_anatomy(scene.manifest):
         why = "the bundle predicts no anatomy under the tumour"
         for rule in scene.rules.structures:
             gaps.append(Gap(NotAssessable(rule.structure, None, why, rule.category)))
@@ -76,6 +76,11 @@ def assess(scene: Scene) -> tuple[list[Criterion], list[Gap]]:
         gaps.append(Gap(NotAssessable("tumour_extent", None, why, "T4")))
     # T1 is what a tumour has anyway: nothing is missed where a structure of T1 is not assessable.
     return criteria, [gap for gap in gaps if gap.what.category != "T1"]
+
+
+def predicts_anatomy(manifest: Manifest) -> bool:
+    """True when a network says what lies under the tumour; one softmax over all labels cannot."""
+    return any(output.kind == "anatomy" for network in manifest.networks for output in network.outputs)
 
 
 def cranial_nerves(scene: Scene, told: CranialNerves) -> tuple[list[Criterion], list[Gap]]:

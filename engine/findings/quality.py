@@ -48,6 +48,18 @@ def check_field_of_view(volumes: Mapping[str, Volume], region: Region, manifest:
     return QualityCheck("field_of_view", True, f"at least {least:.0f} mm to spare ({tightest})")
 
 
+def check_one_grid(volumes: Mapping[str, Volume], reference: str) -> QualityCheck:
+    """nnU-Net wants all sequences on one grid; those that are not are resampled, and this line says so."""
+    grid = volumes[reference].geometry
+    moved = sorted(name for name, volume in volumes.items() if not volume.geometry.same_grid(grid))
+    if not moved:
+        return QualityCheck("one_grid", True, "all sequences lie on one grid")
+    names = ", ".join(moved)
+    return QualityCheck(
+        "one_grid", None, f"resampled onto the grid of {reference} before the network saw it: {names}"
+    )
+
+
 def _spare_mm(volume: Volume, centre: Floats, offset: Floats) -> float:
     """mm from centre + offset to the volume's edge along the offset; negative when it lies outside."""
     reach = float(np.abs(offset).max())

@@ -61,7 +61,8 @@ def find_output(
 def segment(predictions: Predictions, reference: Volume, manifest: Manifest, watch: Watch) -> Segmentation:
     """Masks of tumour and anatomy on the reference's source grid, from raw outputs on the model's grid.
 
-    Tumour: sigmoid of the interpolated logit, at `manifest.tumour.threshold`, small components dropped.
+    Tumour: sigmoid of the interpolated logit, at `manifest.tumour.threshold`, or where the tumour is the
+    largest of all labels (`manifest.tumour.rule`); small components dropped.
     Structures: the winner of the interpolated anatomy logits, as the anatomy is under the tumour; paired
     labels carry their side (see `sides`). A one-softmax bundle has no anatomy under its tumour.
     Raises BundleError when the bundle has no output a mask can be made of.
@@ -93,7 +94,10 @@ def segment(predictions: Predictions, reference: Volume, manifest: Manifest, wat
         plane = find_midline(structures, crop, manifest.labels)
         structures = split_sides(structures, crop, manifest.labels, plane)
     watch.check()
-    found = tumour_mask(probability, crop, manifest.tumour.threshold, manifest.tumour.min_component_ml)
+    where = probability
+    if manifest.tumour.rule == "argmax":
+        where = _winner(predictions, manifest, crop)
+    found = tumour_mask(where, crop, manifest.tumour.threshold, manifest.tumour.min_component_ml)
     return Segmentation(
         tumour=_paste(found.mask, box, geometry.shape, np.uint8),
         tumour_probability=_paste(probability, box, geometry.shape, np.float32),
@@ -181,6 +185,20 @@ def _logits(
     # log p / (1 - p) of the tumour channel: the softmax as one logit, which interpolates like any other.
     margin = array[code] - (peak + np.log(np.exp(rest - peak).sum(axis=0)))
     return margin.astype(np.float32), array if array.shape[0] > 2 else None
+
+
+def _winner(predictions: Predictions, manifest: Manifest, crop: Geometry) -> NDArray[np.float32]:
+    """(Z, Y, X): 1 where the tumour is the largest label of the one softmax, else 0."""
+    whole = find_output(predictions, manifest, "segmentation")
+    code = tumour_code(manifest)
+    if whole is None or code is None:
+        raise BundleError("only one softmax over all labels has a largest label")
+    logits = np.ascontiguousarray(whole[1][0])
+    if predictions.geometry.shape == crop.shape and predictions.geometry.same_grid(crop):
+        winners = logits.argmax(axis=0)
+    else:
+        winners = cpu.labels_on_grid(logits, predictions.geometry.affine, crop.affine, crop.shape)
+    return np.asarray(winners == code, dtype=np.float32)
 
 
 def _only_declared(structures: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.uint8]:

@@ -8,10 +8,11 @@ with what cannot be assessed it makes the category a lower bound. T0 and TX are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from npc_edge.engine.findings.criteria import Criterion, Gap, assess, cranial_nerves
+from npc_edge.engine.findings.criteria import Criterion, Gap, assess, cranial_nerves, predicts_anatomy
 from npc_edge.engine.findings.rules import CATEGORIES, Category, Edition, Rules, highest, rules_for
 from npc_edge.engine.findings.scene import build_scene
 from npc_edge.engine.model.manifest import Manifest, StagingSpec
@@ -28,8 +29,9 @@ def stage(
     """The staging of a study; None when the bundle stages nothing.
 
     volumes: by the bundle's sequence names, each on its own grid in one space. Both categories are None
-    without a suspicious finding (where the bundle detects), without a tumour, and after treatment, where
-    the category is the clinician's. Raises BundleError when the bundle asks for rules of another version.
+    without a suspicious finding (where the bundle detects), without a tumour, in a bundle that predicts no
+    anatomy, and after treatment, where the category is the clinician's. Raises BundleError when the bundle
+    asks for rules of another version.
     """
     if manifest.staging is None:
         return None
@@ -40,6 +42,9 @@ def stage(
     if scene is None:
         return _nothing(options, rules)
     criteria, gaps = assess(scene)
+    if not predicts_anatomy(manifest):
+        # Nothing a category rests on was looked at: even T1 would be invented.
+        return replace(_nothing(options, rules), not_assessable=tuple(gap.what for gap in gaps))
     told, untold = cranial_nerves(scene, options.cranial_nerves)
     criteria, gaps = criteria + told, gaps + untold
     treated = options.context == "treated"

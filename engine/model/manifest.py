@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from npc_edge.engine.model.nnunet_scheme import NnunetScheme
+
 Role = Literal["T1", "T1C", "T2", "T2FS", "ADC"]
 Precision = Literal["fp32", "fp16", "int8-u8s8", "int8-s8s8"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -114,6 +116,10 @@ class NetworkSpec(Strict):
     smoothing where it is coarser, linearly without, or with B-splines without. `whole`: centred on the
     reference volume, as large as it needs, in windows that overlap. `around`: one window centred on the point
     an earlier network found. inputs: sequence names in channel order.
+
+    nnunet: the network is one fold of an nnU-Net, and what happens around it is nnU-Net's, not the above;
+    spacing and window are then along its transposed axes, and `normalisation` and `resampling` say nothing.
+    All networks of such a bundle are folds of one ensemble: each sees the same input, logits are averaged.
     """
 
     name: Name
@@ -123,9 +129,20 @@ class NetworkSpec(Strict):
     window: Shape3
     overlap: float = Field(default=0.5, ge=0, lt=1)
     resampling: Literal["linear", "linear-unsmoothed", "bspline"] = "linear"
-    normalisation: Normalisation
+    normalisation: Normalisation | None = None
+    nnunet: NnunetScheme | None = None
     outputs: tuple[OutputSpec, ...]
     artefacts: tuple[Artefact, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> NetworkSpec:
+        if (self.normalisation is None) == (self.nnunet is None):
+            raise ValueError(f"network {self.name} needs either a normalisation or an nnU-Net scheme")
+        if self.nnunet is not None:
+            fits = [output.kind for output in self.outputs] == ["segmentation"] and self.region == "whole"
+            if not fits or len(self.nnunet.channels) != len(self.inputs):
+                raise ValueError(f"network {self.name} is not a fold of an nnU-Net")
+        return self
 
 
 class Code(Strict):
@@ -177,8 +194,10 @@ class DetectionSpec(Strict):
 
 
 class TumourSpec(Strict):
-    """How the tumour's probability becomes a mask."""
+    """How the tumour's probability becomes a mask: where it reaches the threshold; or, with rule `argmax` and
+    one softmax over all labels, where the tumour is the largest."""
 
+    rule: Literal["threshold", "argmax"] = "threshold"
     threshold: float = Field(gt=0, lt=1)
     min_component_ml: float = Field(ge=0, default=0.0)
 
@@ -255,7 +274,14 @@ class Manifest(Strict):
             for artefact in network.artefacts:
                 if artefact.file not in self.files:
                     raise ValueError(f"artefact {artefact.file} is not among files")
+        self._check_nnunet()
         codes = [label.code for label in self.labels]
         if len(set(codes)) != len(codes):
             raise ValueError("label codes must be unique")
         return self
+
+    def _check_nnunet(self) -> None:
+        folds = [network for network in self.networks if network.nnunet is not None]
+        same = {(n.nnunet, n.spacing, n.window, n.overlap, n.inputs, n.outputs) for n in folds}
+        if folds and (len(folds) != len(self.networks) or len(same) != 1):
+            raise ValueError("the folds of an nnU-Net must be alike, with no other network beside them")

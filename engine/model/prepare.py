@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.engine.errors import Refusal
+from npc_edge.engine.errors import BundleError, Refusal
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import NetworkSpec
 from npc_edge.engine.types import ModelInput, Volume
@@ -74,4 +74,6 @@ def channel_on(target: Geometry, volume: Volume, network: NetworkSpec, name: str
     )
     covered = inside(index_map(source.affine, target.affine), source.shape, target.shape)
     rule = network.normalisation
+    if rule is None:
+        raise BundleError(f"network {network.name} declares no normalisation")
     return normalise(values, rule.method, rule.lower, rule.upper, rule.foreground, covered)

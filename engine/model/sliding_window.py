@@ -55,7 +55,12 @@ def windows(shape: tuple[int, int, int], network: NetworkSpec) -> Iterator[Box]:
 
 def run_window(runner: Runner, model_input: ModelInput, box: Box, network: NetworkSpec) -> Arrays:
     """Outputs of one window, each of the shape its kind asks for."""
-    image = np.ascontiguousarray(model_input.array[(slice(None), slice(None), *box)])
+    return run_image(runner, model_input.array[(slice(None), slice(None), *box)], network)
+
+
+def run_image(runner: Runner, window: NDArray[np.float32], network: NetworkSpec) -> Arrays:
+    """The same of the window itself, (1, C, Z, Y, X)."""
+    image = np.ascontiguousarray(window)
     given = runner.infer({IMAGE: image})
     outputs: Arrays = {}
     for output in network.outputs:

@@ -125,7 +125,11 @@ def evidence(outcome: Outcome, doc: ResultDocument) -> Markup | None:
     context = f"Context: {staging.context}. Cranial nerves: {staging.cranial_nerves}. "
     rules = tag("p", f"{context}Rules: version {staging.rules_version or 'not stated'}.", class_="soft small")
     if staging.ajcc8 is None and staging.ajcc9 is None:
-        words = f"No T category: there is no suspicious finding to categorise. {wording.NOT_STAGED}."
+        whys = sorted({n.why for n in staging.not_assessable})
+        why = (
+            f"not assessable ({'; '.join(whys)})" if whys else "there is no suspicious finding to categorise"
+        )
+        words = f"No T category: {why}. {wording.NOT_STAGED}."
         return section("T category", tag("p", words), rules)
     head = ("Structure", "Status", "Stands for", "Overlap", "Depth in plane", "Slices", "Image", "Note")
     rows = [_evidence_row(number, item) for number, item in enumerate(staging.evidence, 1)]

@@ -12,7 +12,7 @@ import SimpleITK
 from npc_edge.engine.errors import Refusal, UsageError
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.study.limits import ReadLimits
-from npc_edge.engine.types import Volume
+from npc_edge.engine.types import Stored, Volume
 
 _itk: Any = SimpleITK  # its functions carry no types
 
@@ -49,9 +49,11 @@ def _volume(path: Path, limits: ReadLimits) -> Volume:
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    if np.linalg.det(affine[:3, :3]) < 0:  # slices descend along row x column: turn their order round
+    turned = bool(np.linalg.det(affine[:3, :3]) < 0)
+    if turned:  # slices descend along row x column: turn their order round
         affine[:3, 3] += affine[:3, 2] * (voxels.shape[0] - 1)
         affine[:3, 2] *= -1
         voxels = np.ascontiguousarray(voxels[::-1])
     z, y, x = voxels.shape
-    return Volume(voxels=voxels, geometry=Geometry((z, y, x), affine))
+    across, down, along = image.GetSpacing()
+    return Volume(voxels, Geometry((z, y, x), affine), stored=Stored((along, down, across), turned))

@@ -12,6 +12,7 @@ from npc_edge.engine.findings.quality import (
     check_domain,
     check_field_of_view,
     check_locator,
+    check_one_grid,
     intensity_features,
 )
 from npc_edge.engine.geometry import Geometry
@@ -131,3 +132,14 @@ def test_what_the_bundle_does_not_declare_is_not_judged(cases):
         check_age(5.0, bundle),
     ]
     assert [check.passed for check in checks] == [None] * 4
+
+
+def test_a_sequence_that_was_resampled_onto_the_reference_is_named():
+    grids = {"t1": (1.0, 1.0, 3.0), "t2": (1.0, 1.0, 3.0), "adc": (1.0, 1.0, 3.1)}
+    volumes = {
+        name: Volume(np.zeros((4, 5, 6), np.float32), Geometry.from_parts((4, 5, 6), spacing, (0, 0, 0)))
+        for name, spacing in grids.items()
+    }
+    said = check_one_grid(volumes, "t1")
+    assert (said.passed, said.detail.endswith("saw it: adc")) == (None, True)
+    assert check_one_grid({"t1": volumes["t1"], "t2": volumes["t2"]}, "t1").passed

@@ -9,6 +9,7 @@ from npc_edge.engine.errors import BackendError, BundleError, Cancelled
 from npc_edge.engine.findings.segment import cleared, segment, tumour_mask
 from npc_edge.engine.findings.sides import find_midline, right_step, sided_labels, split_sides
 from npc_edge.engine.geometry import Geometry
+from npc_edge.engine.model.manifest import TumourSpec
 from npc_edge.engine.types import Predictions, Volume, Watch
 
 MODEL = Geometry.centred((5.0, -3.0, 2.0), (1.0, 1.0, 4.0), (24, 96, 96))
@@ -182,6 +183,30 @@ def test_one_softmax_over_all_labels(cases):
     np.testing.assert_allclose(seen.tumour_probability, softmax, atol=1e-5)
     assert set(np.unique(seen.structures)) == {0, 2}
     assert not seen.structures[scores.argmax(axis=0) == 1].any()
+
+
+@pytest.mark.parametrize("finer", [1, 2])
+def test_by_argmax_the_largest_label_wins_however_small_it_is(cases, finer):
+    labels = [{**LABELS[0], "code": 1, "name": "gtvp", "structure": "tumour"}]
+    bundle = one_softmax(cases, [*labels, {**LABELS[0], "code": 2, "name": "wall"}])
+    bundle = bundle.model_copy(update={"tumour": TumourSpec(rule="argmax", threshold=0.5)})
+    inside = ball(lattice(MODEL), (12, 0, 4), 10) > 0
+    scores = np.stack([np.zeros(MODEL.shape), np.where(inside, 0.2, 0.0), np.full(MODEL.shape, 0.1)])
+    z, y, x = MODEL.shape
+    spacing = [s / finer for s in MODEL.spacing]
+    grid = Geometry.centred(MODEL.centre, spacing, (finer * z, finer * y, finer * x))
+    raw = Predictions({"all": scores[None].astype(np.float32)}, MODEL)
+    seen = segment(raw, Volume(np.zeros(grid.shape, np.float32), grid), bundle, Watch())
+    assert seen.tumour_probability.max() < 0.4
+    if finer == 1:
+        np.testing.assert_array_equal(seen.tumour > 0, inside)
+    assert seen.tumour.sum() == pytest.approx(inside.sum() * finer**3, rel=0.2)
+    with pytest.raises(BundleError, match="one softmax"):
+        segment(predictions(), Volume(np.zeros(MODEL.shape, np.float32), MODEL), two_outputs(cases), Watch())
+
+
+def two_outputs(cases):
+    return cases.manifest(tumour={"rule": "argmax", "threshold": 0.5})
 
 
 def test_outputs_that_make_no_mask_are_errors(cases, bundle):

@@ -321,7 +321,7 @@ def test_a_bundle_without_anatomy_says_that_nothing_was_assessed(cases):
     bundle = cases.manifest()
     network = bundle.networks[0].model_dump() | {"outputs": [{"name": "all", "kind": "segmentation"}]}
     staging = cases.Head().on_the_wall().stage(cases.manifest(networks=[network]))
-    assert (staging.ajcc9.t, staging.ajcc9.could_be) == ("T1", "T4")
+    assert (staging.ajcc8, staging.ajcc9, staging.evidence) == (None, None, ())
     assert {gap.why for gap in staging.not_assessable} == {"the bundle predicts no anatomy under the tumour"}
 
 

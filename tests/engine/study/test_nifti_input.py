@@ -27,6 +27,11 @@ def test_every_voxel_stays_where_it_was(tmp_path: Path, signs: tuple[int, int, i
     volume = read_nifti({"t1": tmp_path / "x.nii.gz"})["t1"]
     assert np.linalg.det(volume.geometry.affine[:3, :3]) > 0
     assert volume.geometry.spacing == pytest.approx((0.5, 0.6, 3.0))
+    stored = volume.stored
+    assert stored is not None
+    assert stored.spacing == tuple(float(np.float32(s)) for s in (3.0, 0.6, 0.5))
+    lies = volume.voxels[::-1] if stored.turned else volume.voxels
+    np.testing.assert_array_equal(lies, data.T)
     for x, y, z in ((0, 0, 0), (8, 9, 10), (2, 5, 7)):
         right, anterior, superior = (affine @ (x, y, z, 1))[:3]
         i, j, k = np.rint(volume.geometry.to_index([[-right, -anterior, superior]])[0]).astype(int)

@@ -1,0 +1,273 @@
+"""A network trained by nnU-Net, run as nnU-Net's own predictor runs it: volumes in, logits on their grid out.
+
+transpose → crop to what is not zero → normalise → resample → windows, blended → folds averaged → resample
+back → un-crop → un-transpose. Logits are summed in half precision because nnU-Net does: where two labels are
+nearly equal, that rounding decides (and in an image's corners, where weights are least, it is coarse).
+
+Parity holds for an image as nnU-Net would read it: the array as the file stores it. A network is not
+indifferent to flips, so what reading turned round is turned back before the network sees it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npc_edge.engine.errors import BundleError, Refusal
+from npc_edge.engine.geometry import Geometry
+from npc_edge.engine.model.manifest import NetworkSpec
+from npc_edge.engine.model.nnunet_scheme import NnunetChannel, NnunetResampling, NnunetScheme
+from npc_edge.engine.model.runner import Runner
+from npc_edge.engine.model.sliding_window import run_image, windows
+from npc_edge.engine.types import Predictions, Volume, Watch
+from npc_edge.kernels import cpu, zoom
+from npc_edge.kernels.holes import fill_holes
+
+_BACKGROUND = 30.0  # logit of label 0 where the image was cropped away: all others have probability 1e-13
+_LEAST_SPREAD = 1e-8  # what a standard deviation is at least, in nnU-Net too
+_MOST_VOXELS = 2**28  # of one channel on the network's grid: 1 GB as float32
+
+Float16s = NDArray[np.float16]
+Float32s = NDArray[np.float32]
+Shape = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class NnunetInput:
+    """array (C, Z, Y, X) float32: transposed, cropped, normalised, resampled; and the way back.
+
+    box: the crop within the transposed image, of shape `whole` and spacing mm. flips: axes of the engine's
+    array that were turned round first. geometry: the reference's.
+    """
+
+    array: Float32s
+    box: Box
+    whole: Shape
+    spacing: Spacing
+    flips: tuple[int, ...]
+    geometry: Geometry
+
+
+def prepare(volumes: Mapping[str, Volume], network: NetworkSpec, reference: str) -> NnunetInput:
+    """All channels on the reference's grid, as nnU-Net's preprocessor hands them to the network.
+
+    A sequence on another grid is resampled onto it first, with cubic splines, 0 outside its field of view.
+    Raises Refusal (UNREADABLE, TOO_LARGE, OUT_OF_DOMAIN).
+    """
+    scheme, base = scheme_of(network), volumes[reference]
+    image = np.stack([on_grid(base.geometry, volumes[name], name) for name in network.inputs])
+    flips = stored_order(base, scheme)
+    image = np.flip(image, tuple(axis + 1 for axis in flips))
+    image = image.transpose(0, *(axis + 1 for axis in scheme.transpose))
+    z, y, x = (stored_spacing(base)[axis] for axis in scheme.transpose)
+    nonzero = np.asarray((image != 0).any(axis=0))
+    box = crop(nonzero)
+    cropped = image[(slice(None), *box)]
+    shape = resampled_shape(_shape(cropped), (z, y, x), network.spacing)
+    if int(np.prod(shape, dtype=np.int64)) > _MOST_VOXELS:
+        raise Refusal("TOO_LARGE", f"the field of view needs {shape} voxels for network {network.name}")
+    array = np.empty((len(cropped), *shape), dtype=np.float32)
+    mask = fill_holes(nonzero)[box] if any(rule.use_mask_for_norm for rule in scheme.channels) else None
+    for channel, rule in enumerate(scheme.channels):
+        values = normalise(cropped[channel], rule, mask)
+        array[channel] = resample(values, shape, (z, y, x), network.spacing, scheme.data)
+    return NnunetInput(array, box, _shape(image), (z, y, x), flips, base.geometry)
+
+
+def infer(
+    runners: Sequence[Runner], prepared: NnunetInput, network: NetworkSpec, watch: Watch
+) -> Predictions:
+    """Logits (1, K, Z, Y, X) float32 on the reference's own grid: the mean of all folds, one runner each.
+
+    Where the image was cropped away label 0 wins. The watch is asked before each window. Raises BundleError
+    when an output is missing or has another shape.
+    """
+    total = slide(runners[0], prepared.array, network, watch)
+    for runner in runners[1:]:
+        total = total + slide(runner, prepared.array, network, watch)
+    if len(runners) > 1:
+        total = np.asarray(total / np.float16(len(runners)), dtype=np.float16)
+    watch.check()
+    logits = _back(total, prepared, network)
+    return Predictions({network.outputs[0].name: logits}, prepared.geometry)
+
+
+def scheme_of(network: NetworkSpec) -> NnunetScheme:
+    """The network's scheme; BundleError when it is no nnU-Net."""
+    if network.nnunet is None:
+        raise BundleError(f"network {network.name} is no nnU-Net")
+    return network.nnunet
+
+
+def on_grid(target: Geometry, volume: Volume, name: str) -> Float32s:
+    """A sequence's voxels (Z, Y, X) on the reference's grid: its own where it is that one, resampled else."""
+    if not np.isfinite(volume.voxels).all():
+        raise Refusal("UNREADABLE", f"sequence {name} holds values that are not finite")
+    if volume.geometry.same_grid(target):
+        return volume.voxels
+    return cpu.resample(
+        volume.voxels,
+        volume.geometry.affine,
+        target.affine,
+        target.shape,
+        anti_alias=False,
+        interpolation="bspline",
+    )
+
+
+def stored_order(volume: Volume, scheme: NnunetScheme) -> tuple[int, ...]:
+    """The array axes (0 z, 1 y) to turn round so that a volume lies as nnU-Net would read it."""
+    if volume.stored is not None:
+        return (0,) if volume.stored.turned else ()
+    return (1,) if scheme.rows_reversed else ()
+
+
+def stored_spacing(volume: Volume) -> Spacing:
+    """(z, y, x) mm as a header gives it. An affine is right to 1e-16 only, which decides ties: spacings that
+    are equal, or exactly three times another. NIfTI holds float32."""
+    if volume.stored is not None:
+        return volume.stored.spacing
+    x, y, z = (float(np.float32(s)) for s in volume.geometry.spacing)
+    return z, y, x
+
+
+def crop(nonzero: NDArray[np.bool_]) -> Box:
+    """The smallest box (z, y, x) around the voxels that are not zero. Refusal UNREADABLE when all are."""
+    hits = [np.flatnonzero(nonzero.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    if hits[0].size == 0:
+        raise Refusal("UNREADABLE", "the images are zero everywhere")
+    z, y, x = (slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
+    return z, y, x
+
+
+def normalise(image: Float32s, rule: NnunetChannel, mask: NDArray[np.bool_] | None) -> Float32s:
+    """One channel (Z, Y, X) by its scheme; mask: the voxels that count where the scheme uses one."""
+    values = np.array(image, dtype=np.float32)
+    if rule.scheme == "ZScoreNormalization":
+        inside = mask if rule.use_mask_for_norm and mask is not None else np.ones(values.shape, np.bool_)
+        chosen = values[inside]
+        mean, spread = np.float32(chosen.mean(dtype=np.float64)), np.float32(chosen.std(dtype=np.float64))
+        values[inside] = (chosen - mean) / max(spread, np.float32(_LEAST_SPREAD))
+    elif rule.scheme == "CTNormalization" and rule.intensity is not None:
+        known = rule.intensity
+        np.clip(values, known.percentile_00_5, known.percentile_99_5, out=values)
+        values -= np.float32(known.mean)
+        values /= np.float32(max(known.std, _LEAST_SPREAD))
+    elif rule.scheme == "RescaleTo01Normalization":
+        values -= values.min()
+        values /= max(values.max(), np.float32(_LEAST_SPREAD))
+    elif rule.scheme == "RGBTo01Normalization":
+        if values.min() < 0 or values.max() > 255:
+            raise Refusal("OUT_OF_DOMAIN", "the network was trained on values from 0 to 255")
+        values /= np.float32(255)
+    return values
+
+
+def resampled_shape(shape: Shape, spacing: Spacing, wanted: Spacing) -> Shape:
+    """Voxels of the wanted spacing that span the same field of view; halves go to the even number."""
+    z, y, x = (round(s / w * n) for n, s, w in zip(shape, spacing, wanted, strict=True))
+    if min(z, y, x) < 1:
+        raise Refusal("TOO_FEW_SLICES", f"{shape} voxels are less than one of the network's")
+    return z, y, x
+
+
+def separate_axis(spacing: Spacing, wanted: Spacing, rule: NnunetResampling) -> int | None:
+    """The coarse axis across which slices are resampled by themselves; None: all axes together."""
+    for candidate in (spacing, wanted):
+        largest = max(candidate)
+        coarse = [axis for axis, s in enumerate(candidate) if largest / s == 1]
+        decided = rule.force_separate_z
+        if decided is None:
+            decided = largest / min(candidate) > rule.anisotropy_threshold
+        elif candidate is wanted:
+            break
+        if decided:
+            return coarse[0] if len(coarse) == 1 else None
+    return None
+
+
+def resample(
+    values: Float32s, shape: Shape, spacing: Spacing, wanted: Spacing, rule: NnunetResampling
+) -> Float32s:
+    """One channel (Z, Y, X) in another number of voxels; spacing and wanted decide only how."""
+    if values.shape == shape:
+        return values
+    axis = separate_axis(spacing, wanted, rule)
+    if axis is None:
+        return zoom.resize(values, shape, rule.order)
+    return zoom.resize_slices(values, shape, axis, rule.order, rule.order_z)
+
+
+def slide(runner: Runner, array: Float32s, network: NetworkSpec, watch: Watch) -> Float16s:
+    """Logits (K, Z, Y, X) of one fold over its input (C, Z, Y, X), padded with zeros where that is small."""
+    short = [max(w - n, 0) for n, w in zip(array.shape[1:], network.window, strict=True)]
+    margins = [(n // 2, n - n // 2) for n in short]
+    padded = np.pad(array, [(0, 0), *margins])
+    weight = importance(network.window)
+    total: Float16s | None = None
+    weights = np.zeros(padded.shape[1:], dtype=np.float16)
+    for box in windows(_shape(padded), network):
+        watch.check()
+        logits = _mirrored(runner, padded[(slice(None), *box)][None], network)[0] * weight
+        if total is None:
+            total = np.zeros((len(logits), *padded.shape[1:]), dtype=np.float16)
+        part = total[(slice(None), *box)]
+        with np.errstate(over="ignore"):  # an infinite logit is refused where the masks are made
+            part[...] = part.astype(np.float32) + logits
+        weights[box] += weight
+    assert total is not None, "a grid has at least one window"
+    unpad = tuple(slice(low, low + n) for (low, _), n in zip(margins, array.shape[1:], strict=True))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / weights, dtype=np.float16)[(slice(None), *unpad)]
+
+
+def importance(window: Shape) -> Float16s:
+    """(Z, Y, X): 10 in the middle voxel, a Gaussian of sigma an eighth of the window, never 0."""
+    weight = np.full((1, 1, 1), 10.0)
+    for axis, length in enumerate(window):
+        shape = [1, 1, 1]
+        shape[axis] = length
+        weight = weight * np.exp(-0.5 * ((np.arange(length) - length // 2) / (length / 8)) ** 2).reshape(
+            shape
+        )
+    half = weight.astype(np.float16)
+    half[half == 0] = half[half > 0].min()
+    return half
+
+
+def _mirrored(runner: Runner, window: Float32s, network: NetworkSpec) -> Float32s:
+    """Logits (1, K, Z, Y, X) of a window, averaged over its mirror images where the scheme says so."""
+    axes, name = [axis + 2 for axis in scheme_of(network).mirror_axes], network.outputs[0].name
+    total = np.array(run_image(runner, window, network)[name], dtype=np.float32)
+    turns = [turn for n in range(1, len(axes) + 1) for turn in itertools.combinations(axes, n)]
+    for turn in turns:
+        total += np.flip(run_image(runner, np.flip(window, turn), network)[name], turn)
+    return total / np.float32(len(turns) + 1)
+
+
+def _back(logits: Float16s, prepared: NnunetInput, network: NetworkSpec) -> Float32s:
+    """Logits (K, Z, Y, X) on the network's grid → (1, K, Z, Y, X) on the reference's."""
+    scheme, box = scheme_of(network), prepared.box
+    z, y, x = (part.stop - part.start for part in box)
+    whole = np.zeros((len(logits), *prepared.whole), dtype=np.float32)
+    whole[0] = _BACKGROUND
+    finite = np.isfinite(logits).all()
+    for label, values in enumerate(logits.astype(np.float32)):
+        if finite:
+            values = resample(values, (z, y, x), network.spacing, prepared.spacing, scheme.logits)
+        else:  # one value that is not finite spoils the run; the room that makes masks says so
+            values = np.full((z, y, x), np.nan, dtype=np.float32)
+        whole[(label, *box)] = values.astype(np.float16)
+    untransposed = whole.transpose(0, *(int(axis) + 1 for axis in np.argsort(scheme.transpose)))
+    return np.ascontiguousarray(np.flip(untransposed, tuple(axis + 1 for axis in prepared.flips))[None])
+
+
+def _shape(array: NDArray[np.generic]) -> Shape:
+    z, y, x = array.shape[-3:]
+    return z, y, x
