@@ -214,7 +214,7 @@ def _export_fold(plans: Plans, checkpoint: Checkpoint, path: Path, root: Path, f
     network = build_network(plans, checkpoint.weights, path)
     example = torch.zeros(1, len(plans.channels), *plans.patch)
     file = root / _artefact(fold)
-    errors = export_onnx(network, example, (OUTPUT,), file)
+    exported = export_onnx(network, example, (OUTPUT,), file)
     rng = np.random.default_rng(0)
     image = np.empty((1, len(plans.channels), *plans.patch), dtype=np.float32)
     for channel in image[0]:
@@ -223,7 +223,7 @@ def _export_fold(plans: Plans, checkpoint: Checkpoint, path: Path, root: Path, f
         channel[...] = np.round(zoom.resize(coarse, plans.patch, 1) * 16) / 16  # smooth and short: it is kept
     image = storable(image)
     save_golden(root / "golden" / f"{fold}.noise.npz", {"image": image}, run_onnx(file, {"image": image}))
-    return errors[OUTPUT]
+    return exported.errors[OUTPUT]
 
 
 def _parity(error: float) -> dict[str, Any]:

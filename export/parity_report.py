@@ -126,13 +126,20 @@ def _scatter(title: str, points: Sequence[tuple[float, float]]) -> Markup | None
 
     ends = place(low), place(high)
     line = f"M{ends[0]:.1f} {_SIDE - ends[0]:.1f}L{ends[1]:.1f} {_SIDE - ends[1]:.1f}"
-    label = {"font_size": 7, "fill": "#5a6673"}
     parts = [
         tag("path", d=line, stroke="#c9d8e6", stroke_width=1),
         [dot(point) for point in points],
-        tag("text", f"{low:.3g}", x=f"{ends[0]:.1f}", y=_SIDE - 4, **label),
-        tag("text", f"{high:.3g}", x=f"{ends[1]:.1f}", y=_SIDE - 4, text_anchor="end", **label),
-        tag("text", "original → artefact ↑", x=20, y=10, **label),
+        tag("text", f"{low:.3g}", x=f"{ends[0]:.1f}", y=_SIDE - 4, font_size=7, fill="#5a6673"),
+        tag(
+            "text",
+            f"{high:.3g}",
+            x=f"{ends[1]:.1f}",
+            y=_SIDE - 4,
+            text_anchor="end",
+            font_size=7,
+            fill="#5a6673",
+        ),
+        tag("text", "original → artefact ↑", x=20, y=10, font_size=7, fill="#5a6673"),
     ]
     words = f"{title}: {len(points)} cases, original against artefact"
     drawn = tag("svg", parts, viewBox=f"0 0 {_SIDE} {_SIDE}", role="img", aria_label=words)
