@@ -13,7 +13,6 @@ from npc_edge.engine.machine import peak_rss_mb
 from npc_edge.engine.model import nnunet
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.locate import locate
-from npc_edge.engine.model.manifest import NetworkSpec
 from npc_edge.engine.model.prepare import prepare
 from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.sliding_window import infer
@@ -150,7 +149,7 @@ def _predict(kit: Kit, clock: Clock, known: _Known) -> Predictions:
     predictions: Predictions | None = None
     for network in manifest.networks:
         runner = kit.runners[network.name]
-        if is_locator(network):
+        if network.locates:
             with clock.station("locate"):
                 region = locate(known.volumes, network, runner, watch, manifest.reference_sequence)
                 regions[f"{network.name}.{network.outputs[0].name}"] = region
@@ -179,13 +178,8 @@ def _predict_nnunet(kit: Kit, clock: Clock, known: _Known) -> Predictions:
         return nnunet.infer(folds, prepared, manifest.networks[0], clock.watch)
 
 
-def is_locator(network: NetworkSpec) -> bool:
-    """True for a network that only says where to look."""
-    return all(output.kind == "heatmap" for output in network.outputs)
-
-
 def _decider(kit: Kit) -> Runner:
-    return kit.runners[[n.name for n in kit.bundle.manifest.networks if not is_locator(n)][-1]]
+    return kit.runners[[n.name for n in kit.bundle.manifest.networks if not n.locates][-1]]
 
 
 def _facts(kit: Kit, clock: Clock, known: _Known) -> RunFacts:

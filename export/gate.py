@@ -83,7 +83,10 @@ def gate(
             continue
         rows = trial.cases[one.name]
         verdict = judge(rows, limits, *_calibrator(bundle, one.network))
-        found.append(Tried(one.artefact.file, one.backend, one.precision, instruction_set(), verdict, rows))
+        tried = Tried(
+            one.network, one.artefact.file, one.backend, one.precision, instruction_set(), verdict, rows
+        )
+        found.append(tried)
         say(f"{one.name}: {'within the gate' if verdict else '; '.join(verdict.why)}")
     return tuple(found), trial
 

@@ -21,10 +21,10 @@ figure { display: inline-block; margin: 0 1.5rem 1rem 0 } svg { width: 16rem } .
 
 @dataclass(frozen=True)
 class Tried:
-    """What ran: an artefact on a backend at an execution precision on an instruction set; what came of it.
+    """What ran, a network's artefact on a backend at an execution precision on an instruction set, and what
+    came of it. diverged: the layer that diverged first, of a pair that failed."""
 
-    diverged: the layer that diverged first, of a pair that failed."""
-
+    network: str
     artefact: str
     backend: str
     precision: str

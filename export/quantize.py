@@ -23,7 +23,6 @@ from npc_edge.engine.model.bundle import Bundle, load
 from npc_edge.engine.model.manifest import Artefact, Calibrator, NetworkSpec
 from npc_edge.engine.model.parity import Limits
 from npc_edge.engine.model.runner import Arrays
-from npc_edge.engine.pipeline import is_locator
 from npc_edge.export import parity_report
 from npc_edge.export.diverge import first_divergence
 from npc_edge.export.gate import Asked, gate, pairs_of, row_of
@@ -92,29 +91,29 @@ def lower(
     UsageError.
     """
     bundle = load(root, keys, allow_unsigned=key is None)
-    network = _decider(bundle)
-    original = bundle.find(network.name, "fp32")
-    if original is None:
-        raise BundleError(f"network {network.name} has no fp32 artefact to start from")
     role = next(s.roles[0] for s in bundle.manifest.sequences if s.name == bundle.manifest.reference_sequence)
     cases = find_cases(order.cases, role)
+    pairs: list[Tried] = []
+    passes: list[Applied] = []
     try:
         with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.absolute().parent) as scratch:
-            work_root = Path(scratch) / "bundle"
-            shutil.copytree(root, work_root)
-            inputs = record(bundle, _spread(cases, order.calibration), order.threads, say)[network.name]
-            model, passes = rewrite(onnx.load(str(bundle.file(original.file))), PASSES, inputs[0])
-            work = Work(bundle, network, model, inputs, work_root, order, cases, say)
-            pairs = _held(work) if order.precision == "fp32" else _lowered(work)
-            added = _write(work, pairs, key)
-            replace(work_root, root)
+            copy = Path(scratch) / "bundle"
+            shutil.copytree(root, copy)
+            recorded = record(bundle, _spread(cases, order.calibration), order.threads, say)
+            for network in bundle.manifest.networks:
+                if network.locates:
+                    continue
+                inputs = recorded[network.name]
+                original = onnx.load(str(bundle.artefact(network.name, "fp32")))
+                model, applied = rewrite(original, PASSES, inputs[0])
+                work = Work(bundle, network, model, inputs, copy, order, cases, say)
+                pairs += _held(work) if order.precision == "fp32" else _lowered(work)
+                passes += applied
+            added = _write(copy, bundle, (order, len(cases)), pairs, key)
+            replace(copy, root)
     except OSError as error:
         raise OutputError(f"the bundle cannot be written: {error.strerror}") from error
-    return Lowered(pairs, added, passes)
-
-
-def _decider(bundle: Bundle) -> NetworkSpec:
-    return [n for n in bundle.manifest.networks if not is_locator(n)][-1]
+    return Lowered(tuple(pairs), added, tuple(passes))
 
 
 def _spread(cases: Sequence[Case], count: int) -> Sequence[Case]:
@@ -213,34 +212,45 @@ def _explained(work: Work, pair: Tried, model: ModelProto) -> Tried:
 # --- writing ---
 
 
-def _write(work: Work, pairs: Sequence[Tried], key: Ed25519PrivateKey | None) -> tuple[str, ...]:
-    """Manifest, report and signature of the copy; the artefacts that passed anywhere stay, the others go."""
+def _write(
+    copy: Path,
+    bundle: Bundle,
+    ordered: tuple[Order, int],
+    pairs: Sequence[Tried],
+    key: Ed25519PrivateKey | None,
+) -> tuple[str, ...]:
+    """Manifest, report and signature of the copy; the artefacts that passed anywhere stay, the others go.
+
+    ordered: the order, and how many cases it was measured on. Returns the files that passed.
+    """
+    order, cases = ordered
     passed = {pair.artefact for pair in pairs if pair.verdict}
-    if work.order.precision != "fp32" and not passed:
-        why = "; ".join(pairs[0].verdict.why) if pairs else "no backend here could run it"
-        raise BundleError(f"no {work.order.precision} artefact is within the gate: {why}")
-    for name in {pair.artefact for pair in pairs} - passed:
-        (work.folder / name).unlink()
-    manifest = work.bundle.manifest
-    networks = [n if n.name != work.network.name else _network(n, pairs) for n in manifest.networks]
-    calibrators = {**manifest.calibrators, **_calibrators(work, pairs)}
-    changed = manifest.model_copy(update={"networks": tuple(networks), "calibrators": calibrators})
-    report = work.folder / "parity" / f"{work.order.precision}.html"
+    if order.precision != "fp32":  # whose file is the original, and stays whatever ran it
+        if not passed:
+            why = "; ".join(pairs[0].verdict.why) if pairs else "no layer can do with less precision"
+            raise BundleError(f"no {order.precision} artefact is within the gate: {why}")
+        for name in {pair.artefact for pair in pairs} - passed:
+            (copy / name).unlink()
+    manifest = bundle.manifest
+    changed = manifest.model_copy(
+        update={
+            "networks": tuple(_network(network, pairs) for network in manifest.networks),
+            "calibrators": {**manifest.calibrators, **_calibrators(bundle, pairs)},
+        }
+    )
+    report = copy / "parity" / f"{order.precision}.html"
     report.parent.mkdir(exist_ok=True)
-    lines = [
-        f"{work.bundle.name}, network {work.network.name}.",
-        f"Measured on {len(work.cases)} cases, against the fp32 original on ONNX Runtime.",
-    ]
-    report.write_text(parity_report.html(f"Parity: {work.order.precision}", lines, pairs), encoding="utf-8")
-    pack(work.folder, changed.model_dump(mode="json", exclude={"files"}), key)
+    lines = [f"{bundle.name}.", f"Measured on {cases} cases, against the fp32 original on ONNX Runtime."]
+    report.write_text(parity_report.html(f"Parity: {order.precision}", lines, pairs), encoding="utf-8")
+    pack(copy, changed.model_dump(mode="json", exclude={"files"}), key)
     return tuple(sorted(passed))
 
 
 def _network(network: NetworkSpec, pairs: Sequence[Tried]) -> NetworkSpec:
-    """The network with the artefacts that passed and the rows they passed with."""
+    """The network with its artefacts that passed and the rows they passed with."""
     held = {artefact.file: artefact for artefact in network.artefacts}
     for pair in pairs:
-        if not pair.verdict:
+        if not pair.verdict or pair.network != network.name:
             continue
         precision = Path(pair.artefact).name.split(".")[-2]
         known = held.get(pair.artefact) or Artefact.model_validate(
@@ -253,15 +263,13 @@ def _network(network: NetworkSpec, pairs: Sequence[Tried]) -> NetworkSpec:
     return network.model_copy(update={"artefacts": tuple(held.values())})
 
 
-def _calibrators(work: Work, pairs: Sequence[Tried]) -> dict[str, Calibrator]:
+def _calibrators(bundle: Bundle, pairs: Sequence[Tried]) -> dict[str, Calibrator]:
     """One for each new artefact: the original's, rescaled by what the cases showed."""
-    original = work.bundle.find(work.network.name, "fp32")
-    known = None if original is None else work.bundle.manifest.calibrators.get(original.file)
-    if known is None or original is None:
-        return {}
     found = {}
     for pair in pairs:
-        if not pair.verdict or pair.artefact == original.file:
+        original = bundle.find(pair.network, "fp32")
+        known = None if original is None else bundle.manifest.calibrators.get(original.file)
+        if known is None or original is None or not pair.verdict or pair.artefact == original.file:
             continue
         scale = pair.verdict.rescale
         words = (

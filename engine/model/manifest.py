@@ -144,6 +144,11 @@ class NetworkSpec(Strict):
                 raise ValueError(f"network {self.name} is not a fold of an nnU-Net")
         return self
 
+    @property
+    def locates(self) -> bool:
+        """True for a network that only says where to look."""
+        return all(output.kind == "heatmap" for output in self.outputs)
+
 
 class Code(Strict):
     value: str

@@ -94,11 +94,16 @@ def missing_here(pair: Pair, isa: str) -> str:
 
 
 def choose(bundle: Bundle, network: str, options: Options, isa: str, proven: Collection[Pair] = ()) -> Pair:
-    """The fastest pair that is allowed, is here and is what the options ask for; BackendError without one."""
+    """The fastest pair that is allowed, is here and is what the options ask for; BackendError without one.
+
+    What is asked for is asked of the network that decides: a locator without it takes its best pair.
+    """
     if options.device not in ("auto", "cpu"):
         raise BackendError(f"device {options.device} is not in this version", "use --device cpu")
     allowed = [p for p in allowed_pairs(bundle, network, isa, proven) if not missing_here(p, isa)]
     fits = [pair for pair in allowed if asked_for(pair, options)]
+    if not fits and bundle.network(network).locates:
+        fits = allowed
     if fits:
         return fits[0]
     asked = " ".join(word for word in (options.backend, options.precision) if word != "auto")
