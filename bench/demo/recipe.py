@@ -1,8 +1,9 @@
-"""The one recipe of the demo bundle: cache, train, calibrate, pack. Every stage goes on where it stopped.
+"""The one recipe of the demo bundle: cache, train, calibrate, pack, lower. Each stage goes on where it stopped.
 
     python -m npc_edge.bench.demo --out DIR
 
-Seeds: training below 100000, validation from 100000; regression phantoms (500000 and up) are never touched.
+Seeds: training below 100000, validation from 100000, the gate's phantoms from 200000 and 450000; those of the
+regression (from 500000 and 750000) are never touched.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 
 from npc_edge.bench.demo import cache
 from npc_edge.bench.demo.build import finish
+from npc_edge.bench.demo.lowering import lower_all, write_cohort
 from npc_edge.bench.demo.stream import Source
 from npc_edge.bench.demo.train import Plan, Say, train_locator, train_npc
 from npc_edge.export.pack import embed
@@ -41,6 +43,7 @@ class Recipe:
     seed: int
     jobs: int
     width: int = 24
+    cases: int = 48
 
 
 def cook(recipe: Recipe, say: Say) -> Path:
@@ -58,7 +61,10 @@ def cook(recipe: Recipe, say: Say) -> Path:
     locator, locator_facts = train_locator(source, plan, out / "locator.pt", lambda s: say(f"locator {s}"))
     facts: dict[str, Any] = {"npc": npc_facts, "locator": locator_facts}
     (out / "training.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    return finish(recipe, npc, locator, valid, facts, say)
+    bundle = finish(recipe, npc, locator, valid, facts, say)
+    if recipe.cases:
+        lower_all(bundle, write_cohort(out / "cohort", recipe.cases, say), recipe.jobs, say)
+    return bundle
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--embed", type=Path, default=None, help="engine/, to put the bundle into the package"
     )
     parser.add_argument("--width", type=int, default=24, help="channels of the first level")
+    parser.add_argument("--cases", type=int, default=48, help="phantoms for the gate of fp16 and int8")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="processor cores")
     given = parser.parse_args(arguments)
@@ -90,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.seed,
         given.jobs,
         given.width,
+        given.cases,
     )
     begun = time.monotonic()
 

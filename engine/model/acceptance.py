@@ -115,13 +115,13 @@ class ArtefactResult:
 
 
 def storable(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The nearest input a golden case holds without loss: multiples of 1/256, within float16.
+    """The nearest input a golden case holds without loss: multiples of 1/64, within float16.
 
     ValueError beyond ±8: such an input is not normalised.
     """
     if not np.isfinite(image).all() or np.abs(image).max() > 8:
         raise ValueError("a golden case wants a normalised input")
-    return (np.round(image * 256) / 256).astype(np.float32)
+    return (np.round(image * 64) / 64).astype(np.float32)
 
 
 def save_golden(path: Path, inputs: Arrays, outputs: Arrays) -> None:

@@ -12,7 +12,21 @@ from npc_edge.engine.model import bundle as bundles
 from npc_edge.engine.model.acceptance import verify
 from npc_edge.engine.types import Options
 
-SMALL = ["--steps", "20", "--width", "4", "--heads", "2", "--valid", "2", "--synthetic-only", "--jobs", "2"]
+SMALL = [
+    "--steps",
+    "20",
+    "--width",
+    "4",
+    "--heads",
+    "2",
+    "--valid",
+    "2",
+    "--synthetic-only",
+    "--jobs",
+    "2",
+    "--cases",
+    "0",
+]
 
 
 @pytest.fixture(scope="module")
