@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 UNET = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
-ANISOTROPIC = {"spacing": [3.0, 0.9, 0.9], "patch_size": [8, 32, 32]}
+ANISOTROPIC = {"spacing": [4.0, 1.3, 1.3], "patch_size": [8, 32, 32]}
 ISOTROPIC = {"spacing": [1.5, 1.5, 1.5], "patch_size": [16, 24, 24]}
 
 

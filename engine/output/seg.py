@@ -175,8 +175,9 @@ def check(outcome: Outcome, path: Path) -> None:
     rows, columns, pixels = int(dataset.Rows), int(dataset.Columns), dataset.PixelData
     seen = set()
     for index, item in enumerate(dataset.PerFrameFunctionalGroupsSequence):
-        number = int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        position = np.array(item.PlanePositionSequence[0].ImagePositionPatient, dtype=np.float64)
+        number = int(_of(dataset, item, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+        place = _of(dataset, item, "PlanePositionSequence").ImagePositionPatient
+        position = np.array(place, dtype=np.float64)
         z = int(np.argmin(np.abs(positions - position).sum(axis=1)))
         plane = _unpack(pixels, index, rows * columns).reshape(rows, columns)
         if not dicom.same_position(positions[z], position) or number not in by_number:
@@ -186,6 +187,13 @@ def check(outcome: Outcome, path: Path) -> None:
         seen.add((number, z))
     if seen != expected:
         raise OutputError("seg.dcm lacks frames")
+
+
+def _of(dataset: Dataset, frame: Dataset, group: str) -> Dataset:
+    """A functional group of a frame; one that all frames have in common (a single segment) is shared."""
+    held = frame if group in frame else dataset.SharedFunctionalGroupsSequence[0]
+    found: Dataset = held[group].value[0]
+    return found
 
 
 def _unpack(pixels: bytes, frame: int, size: int) -> NDArray[np.bool_]:

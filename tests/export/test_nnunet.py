@@ -45,10 +45,10 @@ PLANS: dict[str, dict[str, Any]] = {
     ),
 }
 IMAGES: dict[str, dict[str, Any]] = {
-    "thick slices": {"shape": (14, 60, 50), "spacing": (0.7, 0.7, 3.6)},
+    "thick slices": {"shape": (14, 60, 50), "spacing": (1.1, 1.1, 5.2)},
     "oblique, rows reversed, with a border": {
         "shape": (14, 60, 50),
-        "spacing": (0.7, 0.7, 3.6),
+        "spacing": (1.1, 1.1, 5.2),
         "direction": peer.turned(17, left_handed=True),
         "border": 5,
     },
@@ -166,7 +166,8 @@ def test_parity_of_a_dicom_study_with_its_conversion_by_dcm2niix(
         for name in ("t1", "t2")
     }
     sizes = {name: sitk.ReadImage(str(path)).GetSize() for name, path in images.items()}
-    result = session.run(tmp_path / "p" / "study", tmp_path / "out")
+    # Nothing is written: random weights make ten thousand specks, and as many contours.
+    result = session.run(tmp_path / "p" / "study")
     assert result.findings is not None
     checks = {check.check: check for check in result.findings.quality}
     grids = sizes["t1"] == sizes["t2"]

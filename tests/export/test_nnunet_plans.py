@@ -23,7 +23,7 @@ def test_what_the_plans_say_is_what_the_engine_gets(tmp_path: Path) -> None:
     )
     plans = trained.plans({"3d_fullres": held}, transpose_forward=[1, 0, 2], transpose_backward=[1, 0, 2])
     read = read_plans(folder(tmp_path, plans), "3d_fullres")
-    assert (read.dataset, read.spacing, read.patch) == ("Dataset501_NPC", (3.0, 0.9, 0.9), (8, 32, 32))
+    assert (read.dataset, read.spacing, read.patch) == ("Dataset501_NPC", (4.0, 1.3, 1.3), (8, 32, 32))
     assert (read.channels, read.labels) == (("T1", "T2"), ("GTVp", "GTVn"))
     assert read.scheme.transpose == (1, 0, 2)
     ct, mr = read.scheme.channels
@@ -41,7 +41,7 @@ def test_a_configuration_may_inherit(tmp_path: Path) -> None:
         "fine": {"inherits_from": "3d_fullres", "patch_size": [16, 64, 64]},
     }
     read = read_plans(folder(tmp_path, trained.plans(configurations)), "fine")
-    assert (read.patch, read.spacing) == ((16, 64, 64), (3.0, 0.9, 0.9))
+    assert (read.patch, read.spacing) == ((16, 64, 64), (4.0, 1.3, 1.3))
 
 
 def test_channels_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
