@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from npc_edge.engine.machine import available_cores
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.version import VERSION
+
+_LIBRARIES = ("onnxruntime", "openvino", "numpy", "SimpleITK", "pydicom")
 
 
 def describe() -> dict[str, Any]:
@@ -23,10 +25,17 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": {
             "npc-edge": VERSION,
-            **{name: version(name) for name in ("onnxruntime", "numpy", "SimpleITK", "pydicom")},
+            **{name: _version(name) for name in _LIBRARIES},
         },
         "commit": _commit(),
     }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

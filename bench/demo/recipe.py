@@ -1,4 +1,4 @@
-"""The one recipe of the demo bundle: cache, train, calibrate, pack, lower. Each stage goes on where it stopped.
+"""The one recipe of the demo bundle: cache, train, calibrate, pack, lower. Every stage can be resumed.
 
     python -m npc_edge.bench.demo --out DIR
 
