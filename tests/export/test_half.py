@@ -148,5 +148,39 @@ def test_resizing_and_casts_survive() -> None:
     onnx.checker.check_model(changed, full_check=True)
 
 
+def ints(net: Net, name: str, values: Any) -> str:
+    return net.constant(name, np.array(values, np.int64))
+
+
+def test_shifted_window_attention() -> None:
+    """What a Swin block is made of: a roll, windows, attention under a mask, shapes computed on the way."""
+    net = Net(("batch", 16, 24))
+    last, rest = ints(net, "from", [20]), ints(net, "end", [24])
+    parts = [
+        net.node("Slice", ["image", last, rest, ints(net, "axis", [2])], "tail"),
+        net.node("Slice", ["image", ints(net, "zero", [0]), last, "axis"], "front"),
+    ]
+    x = net.node("Transpose", [net.node("Concat", parts, "roll", axis=2)], "tokens", perm=[0, 2, 1])
+    x = net.node("LayerNormalization", [x, net.normal("g", (16,)), net.normal("b", (16,))], "norm")
+    windows = net.node("Reshape", [x, ints(net, "windows", [-1, 6, 16])], "window")
+    size = net.node("Gather", [net.node("Shape", [windows], "shape"), ints(net, "first", [0])], "count")
+    q, k, v = (net.node("MatMul", [windows, net.normal(f"{n}.w", (16, 16), 0.3)], n) for n in "qkv")
+    k = net.node("Transpose", [k], "kt", perm=[0, 2, 1])
+    scores = net.node("MatMul", [q, k], "scores")
+    mask = net.constant("mask", np.tri(6, dtype=bool))
+    low = net.node("Expand", [net.constant("low", np.array(-100, np.float32)), ints(net, "six", [6])], "lows")
+    scores = net.node("Where", [mask, scores, low], "masked")
+    x = net.node("MatMul", [net.node("Softmax", [scores], "softmax", axis=-1), v], "mixed")
+    back = net.node("Concat", [size, ints(net, "flat", [96])], "back", axis=0)
+    x = net.node("Reshape", [net.node("Reshape", [x, back], "join"), ints(net, "all", [-1, 24, 16])], "whole")
+    x = net.node("MatMul", [net.node("Gelu", [x], "gelu"), net.normal("o.w", (16, 16), 0.3)], "project")
+    model = net.model({"out": net.node("MatMul", [x, net.normal("h.w", (16, 2))], "head")}, opset=20)
+    random = np.random.default_rng(0)
+    cases = [{"image": random.standard_normal((n, 16, 24)).astype(np.float32)} for n in (1, 2, 3)]
+    changed, islands = to_half(model, cases[:2])
+    assert set(islands.nodes) == {"norm", "softmax", "head", "to_out"}
+    assert error(model, changed, cases[2]) < 1e-2
+
+
 def test_heads_reach_back_to_the_last_layer_with_weights() -> None:
     assert set(heads(graph.tidy(unet()))) == {"mask_head", "score_head", "to_mask", "to_score"}
