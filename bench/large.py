@@ -82,21 +82,21 @@ def network(seed: int = 0) -> nn.Module:
 class Windows(Sequence[dict[str, NDArray[np.float32]]]):
     """Windows of smooth noise, each made when it is asked for."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, size: int) -> None:
+        self.size = size
 
     def __len__(self) -> int:
-        return self.count
+        return self.size
 
     def __getitem__(self, index: Any) -> Any:
-        if not 0 <= index < self.count:
+        if not 0 <= index < self.size:
             raise IndexError(index)
         rng = np.random.default_rng([1, index])
         coarse = rng.standard_normal((1, 2, 5, 32, 32), dtype=np.float32)
         return {"image": coarse.repeat(4, 2).repeat(8, 3).repeat(8, 4)}
 
     def __iter__(self) -> Iterator[dict[str, NDArray[np.float32]]]:
-        return (self[i] for i in range(self.count))
+        return (self[i] for i in range(self.size))
 
 
 def export_step(folder: Path) -> dict[str, Any]:

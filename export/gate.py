@@ -17,6 +17,7 @@ from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
 from npc_edge.engine.model.runners.openvino import OpenVinoRunner
 from npc_edge.engine.model.runners.pairs import CPU_PAIRS, REFERENCE, Pair
+from npc_edge.engine.site import calibrator
 from npc_edge.engine.trial import Runners, Trial, compare
 from npc_edge.export.parity_report import Tried
 
@@ -82,7 +83,7 @@ def gate(
         if one.name not in candidates:
             continue
         rows = trial.cases[one.name]
-        verdict = judge(rows, limits, *_calibrator(bundle, one.network))
+        verdict = judge(rows, limits, *calibrator(bundle, one.network))
         tried = Tried(
             one.network, one.artefact.file, one.backend, one.precision, instruction_set(), verdict, rows
         )
@@ -131,10 +132,3 @@ def _provisional(bundle: Bundle, asked: Sequence[Asked]) -> Bundle:
             for name in (one.artefact.file, one.path.name):
                 calibrators.setdefault(name, calibrators[original.file])
     return replace(bundle, manifest=bundle.manifest.model_copy(update={"calibrators": calibrators}))
-
-
-def _calibrator(bundle: Bundle, network: str) -> tuple[float, float]:
-    """Temperature and bias of the original."""
-    original = bundle.find(network, "fp32")
-    found = None if original is None else bundle.manifest.calibrators.get(original.file)
-    return (1.0, 0.0) if found is None else (found.temperature, found.bias)

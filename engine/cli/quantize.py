@@ -50,22 +50,12 @@ def quantize(
 
 def _print(lowered: Lowered) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("artefact", "runs on", "relative error", "Dice fall", "agreement", "T changed", "verdict")
+    from npc_edge.engine.cli.verdicts import table
+
+    rows = [(p.artefact, f"{p.backend} {p.precision} {p.isa}", p.verdict) for p in lowered.pairs]
+    Console().print(table(rows))
     for pair in lowered.pairs:
-        v = pair.verdict
-        verdict = "within the gate" if v else "; ".join(v.why)
         if pair.diverged:
-            verdict += f"; diverged first at {pair.diverged}"
-        table.add_row(
-            pair.artefact,
-            f"{pair.backend} {pair.precision} {pair.isa}",
-            f"{v.relative_error:.1e}",
-            f"{v.delta_dice:+.4f}",
-            f"{v.dice:.4f}",
-            f"{v.category_changes} of {v.cases} (≤ {v.category_bound:.1%})",
-            verdict,
-        )
-    Console().print(table)
+            print(f"{pair.artefact} diverged first at {pair.diverged}")
     print("in the bundle now: " + (", ".join(lowered.added) or "nothing new"))

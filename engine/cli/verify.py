@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from npc_edge.engine.model.acceptance import ArtefactResult
     from npc_edge.engine.model.bundle import Bundle
+    from npc_edge.engine.site import Acceptance
 
 
 def verify(
@@ -20,6 +23,10 @@ def verify(
     allow_unsigned: Annotated[
         bool, typer.Option("--allow-unsigned", help="Go on with a bundle nobody vouches for.")
     ] = False,
+    cases: Annotated[
+        Path | None,
+        typer.Option(help="A folder of cases (phantoms, or patients with masks) to judge on too."),
+    ] = None,
     state: Annotated[Path | None, typer.Option(help="State directory, with the trusted keys.")] = None,
 ) -> int:
     """Check a bundle's signature and hashes, and run its golden cases on this machine."""
@@ -30,19 +37,37 @@ def verify(
 
     loaded = load(bundle, State.open(state).keys(), allow_unsigned)
     results = acceptance.verify(loaded)
+    site = None if cases is None else _cohort(loaded, cases)
     if as_json:
         import json
 
-        typer.echo(json.dumps(_as_json(loaded, results), indent=2))
+        typer.echo(json.dumps(_as_json(loaded, results, site), indent=2))
     else:
-        _print(loaded, results)
+        _print(loaded, results, site)
     if failed := _harmful(results):
         return complain(
             f"{failed[0].file} does not reproduce its golden cases here on {failed[0].pair} "
             f"({failed[0].why}); do not use this bundle on this machine",
             4,
         )
+    lost = [] if site is None else [one for one in site.pairs if one.allowed and not one.verdict]
+    if lost:
+        return complain(
+            f"network {lost[0].network} on {lost[0].pair} does not hold on these cases "
+            f"({'; '.join(lost[0].verdict.why)}); do not use this bundle on this machine",
+            4,
+        )
     return 0
+
+
+def _cohort(bundle: Bundle, folder: Path) -> Acceptance:
+    from npc_edge.engine.cli.terminal import note
+    from npc_edge.engine.cohort import find_cases
+    from npc_edge.engine.site import accept
+
+    manifest = bundle.manifest
+    role = next(s.roles[0] for s in manifest.sequences if s.name == manifest.reference_sequence)
+    return accept(bundle, find_cases(folder, role), 0, note)
 
 
 def _harmful(results: tuple[ArtefactResult, ...]) -> list[ArtefactResult]:
@@ -50,32 +75,40 @@ def _harmful(results: tuple[ArtefactResult, ...]) -> list[ArtefactResult]:
     return [result for result in results if not result and result.allowed]
 
 
-def _as_json(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> dict[str, Any]:
+def _as_json(
+    bundle: Bundle, results: tuple[ArtefactResult, ...], site: Acceptance | None = None
+) -> dict[str, Any]:
     from dataclasses import asdict
-    from math import isfinite
 
-    artefacts = [asdict(result) for result in results]
-    for artefact in artefacts:
-        for case in artefact["cases"]:
-            if not isfinite(case["max_relative_error"]):
-                case["max_relative_error"] = None  # JSON has no infinity: an output that is missing or NaN
     return {
         "bundle": bundle.name,
         "bundle_sha256": bundle.manifest_sha256,
         "trusted": bundle.trusted,
         "files": len(bundle.manifest.files),
         "passed": not _harmful(results),
-        "artefacts": artefacts,
+        "artefacts": _finite([asdict(result) for result in results]),
         "parity": [
             {"file": artefact.file, **parity.model_dump()}
             for network in bundle.manifest.networks
             for artefact in network.artefacts
             for parity in artefact.parity
         ],
+        "cohort": None if site is None else _finite(asdict(site)),
     }
 
 
-def _print(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> None:
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: an output that is missing or NaN, a distance to a mask that is empty."""
+    from math import isfinite
+
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _print(bundle: Bundle, results: tuple[ArtefactResult, ...], site: Acceptance | None) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -122,6 +155,24 @@ def _print(bundle: Bundle, results: tuple[ArtefactResult, ...]) -> None:
     if parity.row_count:
         console.print("Parity measured when the bundle was made:")
         console.print(parity)
+    if site is not None:
+        _print_cohort(console, site)
+
+
+def _print_cohort(console: Console, site: Acceptance) -> None:
+    from npc_edge.engine.cli.verdicts import table
+
+    if not site.pairs:
+        console.print("Cases: the bundle holds nothing but its original here, there is nothing to compare.")
+        return
+    console.print("Whole cases, against the fp32 original:")
+    rows = []
+    for one in site.pairs:
+        name = f"{one.network}{'' if one.allowed else ' (not allowed)'}"
+        rows.append((name, str(one.pair), one.verdict))
+    console.print(table(rows))
+    for line in (*site.refused, *site.notes):
+        console.print(line, soft_wrap=True)
 
 
 def _is_embedded(bundle: Bundle) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import cli
 import onnx
 import pytest
 import quantizable
@@ -18,6 +20,7 @@ from npc_edge.engine.model.acceptance import verify
 from npc_edge.engine.model.bundle import load
 from npc_edge.engine.model.manifest import Artefact
 from npc_edge.engine.model.parity import Limits
+from npc_edge.engine.site import accept
 from npc_edge.engine.types import Options
 from npc_edge.export.gate import Asked, gate
 from npc_edge.export.observe import observe
@@ -145,6 +148,42 @@ def test_signed_activations_on_openvino_are_refused(tmp_path: Path, cases: Path)
     assert not wrong.verdict
     assert "Dice" in wrong.verdict.why[0]
     assert all(one.verdict for one in right)
+
+
+def test_a_site_repeats_it_on_cases_of_its_own(int8: tuple[Path, Lowered], cases: Path) -> None:
+    root, lowered = int8
+    bundle = load(root, KEYS)
+    site = accept(bundle, find_cases(cases), 1, quiet)
+    tried = {(one.pair.artefact, one.pair.backend): one for one in site.pairs}
+    for pair in lowered.pairs:
+        if "u8s8" in pair.artefact:
+            again = tried["int8-u8s8", pair.backend]
+            assert again.allowed
+            assert again.verdict.relative_error == pytest.approx(pair.verdict.relative_error, rel=1e-3)
+    assert not tried["fp32", "openvino"].allowed  # nobody measured it for this bundle
+    assert site.refused == ()
+
+
+def test_the_commands_say_what_is_missing_and_print_json(
+    int8: tuple[Path, Lowered], cases: Path, tmp_path: Path
+) -> None:
+    root, _ = int8
+    state = ["--state", str(tmp_path / "state")]
+    order = ["quantize", str(root), "--precision", "int8", "--cases", str(cases)]
+    ran = cli.run(*order, *state)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert "--key" in ran.stderr
+    ran = cli.run(*order, *state, "--key", str(tmp_path / "no.key"))
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    (tmp_path / "empty").mkdir()
+    ran = cli.run(*order[:-1], str(tmp_path / "empty"), *state, "--unsigned")
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert "no cases" in ran.stderr
+    ran = cli.run("verify", str(root), *state, "--allow-unsigned", "--json", "--cases", str(cases))
+    found = json.loads(ran.stdout)
+    assert ran.returncode in (0, 4)
+    assert len(found["cohort"]["pairs"]) >= 3
+    assert {row["file"] for row in found["parity"]} >= {"artefacts/npc.int8-u8s8.onnx"}
 
 
 def test_no_cases_no_bundle_no_key(tmp_path: Path, cases: Path) -> None:
