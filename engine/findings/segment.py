@@ -86,9 +86,7 @@ def segment(predictions: Predictions, reference: Volume, manifest: Manifest, wat
     watch.check()
     structures = np.zeros(crop.shape, dtype=np.uint8)
     if anatomy_logits is not None:
-        structures = cpu.labels_on_grid(
-            np.ascontiguousarray(anatomy_logits), predictions.geometry.affine, crop.affine, crop.shape
-        )
+        structures = _largest(anatomy_logits, predictions.geometry, crop)
         structures = np.where(covered, structures, 0).astype(np.uint8)
         structures = _only_declared(structures, manifest)
         plane = find_midline(structures, crop, manifest.labels)
@@ -193,12 +191,15 @@ def _winner(predictions: Predictions, manifest: Manifest, crop: Geometry) -> NDA
     code = tumour_code(manifest)
     if whole is None or code is None:
         raise BundleError("only one softmax over all labels has a largest label")
-    logits = np.ascontiguousarray(whole[1][0])
-    if predictions.geometry.shape == crop.shape and predictions.geometry.same_grid(crop):
-        winners = logits.argmax(axis=0)
-    else:
-        winners = cpu.labels_on_grid(logits, predictions.geometry.affine, crop.affine, crop.shape)
-    return np.asarray(winners == code, dtype=np.float32)
+    return np.asarray(_largest(whole[1][0], predictions.geometry, crop) == code, dtype=np.float32)
+
+
+def _largest(logits: NDArray[np.float32], model: Geometry, crop: Geometry) -> NDArray[np.uint8]:
+    """(K, Z, Y, X) on the model's grid → (Z, Y, X) the largest class, the lowest on a tie. On the same grid
+    nothing is interpolated: the rounding of an index would decide ties."""
+    if model.same_grid(crop):
+        return logits.argmax(axis=0).astype(np.uint8)
+    return cpu.labels_on_grid(np.ascontiguousarray(logits), model.affine, crop.affine, crop.shape)
 
 
 def _only_declared(structures: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.uint8]:
