@@ -15,6 +15,7 @@ from small_networks import tables
 from npc_edge.engine.errors import BundleError, UsageError
 from npc_edge.engine.model import acceptance
 from npc_edge.engine.model.bundle import load
+from npc_edge.engine.types import Options
 from npc_edge.export.onnx_bundle import adopt, bundle_of_onnx
 from npc_edge.export.sign import public_bytes
 from npc_edge.export.spec import make_spec
@@ -48,13 +49,16 @@ def renamed(model: Any) -> None:
     model.graph.output.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, None))
 
 
+REFERENCE = Options(backend="onnxruntime", threads=1)
+
+
 def test_a_file_becomes_a_bundle(tmp_path: Path) -> None:
     key = Ed25519PrivateKey.generate()
     made = bundle_of_onnx(save(tmp_path, renamed), SPEC, tmp_path / "b", key, quiet)
     bundle = load(made.root, [public_bytes(key)])
     assert made.parity is None
     assert bundle.manifest.networks[0].artefacts[0].parity == ()
-    assert [result.status for result in acceptance.verify(bundle)] == ["passed"]
+    assert [result.status for result in acceptance.verify(bundle, REFERENCE)] == ["passed"]
     assert 'Its input "x" is now named "image".' in made.notes
     assert any("left out: mean" in note for note in made.notes)
     assert "there was no PyTorch network" in (made.root / "model_card.md").read_text()

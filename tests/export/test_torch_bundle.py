@@ -43,7 +43,7 @@ def test_the_bundle_is_signed_whole_and_verifies(made: Made) -> None:
     bundle = load(made.root, [public_bytes(KEY)])
     assert bundle.trusted
     assert set(bundle.manifest.files) == {"artefacts/npc.fp32.onnx", "golden/npc.a.npz", "model_card.md"}
-    (result,) = acceptance.verify(bundle)
+    (result,) = acceptance.verify(bundle, Options(backend="onnxruntime", threads=1))
     assert (result.status, len(result.cases)) == ("passed", 1)
 
 
