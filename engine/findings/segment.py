@@ -198,7 +198,7 @@ def _largest(logits: NDArray[np.float32], model: Geometry, crop: Geometry) -> ND
     """(K, Z, Y, X) on the model's grid → (Z, Y, X) the largest class, the lowest on a tie. On the same grid
     nothing is interpolated: the rounding of an index would decide ties."""
     if model.same_grid(crop):
-        return logits.argmax(axis=0).astype(np.uint8)
+        return np.asarray(logits.argmax(axis=0), dtype=np.uint8)
     return cpu.labels_on_grid(np.ascontiguousarray(logits), model.affine, crop.affine, crop.shape)
 
 
