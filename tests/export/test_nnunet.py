@@ -238,7 +238,7 @@ def test_the_bundle_is_whole_and_verifies_itself(exported: Path, key: Ed25519Pri
     assert (scheme.mirror_axes, scheme.rows_reversed) == ((), True)
     parity = [artefact.parity[0] for network in manifest.networks for artefact in network.artefacts]
     assert all(0 <= row.max_relative_error < 1e-4 for row in parity)
-    results = acceptance.verify(bundle)
+    results = acceptance.verify(bundle, Options(backend="onnxruntime", threads=1))
     assert [(result.file, result.status) for result in results] == [
         ("artefacts/fold_0.fp32.onnx", "passed"),
         ("artefacts/fold_1.fp32.onnx", "passed"),
