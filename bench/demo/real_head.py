@@ -64,7 +64,7 @@ def classify(t1: Field, brain: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], Fi
     kind[smooth > 0.92] = FAT
     kind[smooth < 0.20] = DARK
     head = ndimage.binary_fill_holes(smooth > 0.15)
-    airway = ndimage.binary_opening((smooth < 0.16) & head, iterations=1)
+    airway = _airway(smooth < 0.16)
     soft = (kind == MUSCLE) & (smooth > 0.3)
     distance = np.where(soft, ndimage.distance_transform_edt(~airway), 99.0).astype(np.float32)
     kind[soft & (distance <= 4)] = MUCOSA
@@ -73,6 +73,19 @@ def classify(t1: Field, brain: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], Fi
     kind[brain & (smooth >= 0.85)] = WHITE
     distance[(kind != MUSCLE) & (kind != MUCOSA)] = 99.0
     return kind, distance
+
+
+def _airway(dark: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The air inside a head (Z, Y, X): dark, not a thin sheet of bone, and not the room.
+
+    Nose and pharynx are open to the room, and the template's lower end cuts them: what is dark and wide and
+    reaches the sides of the volume is the room, and what lies near it belongs to it.
+    """
+    sides = ((0, 8), (8, 8), (8, 8))
+    wide = ndimage.binary_opening(np.pad(dark, sides, constant_values=True), iterations=7)
+    parts, _ = ndimage.label(wide)
+    room = ndimage.binary_dilation(parts == parts[20, 9, 9], iterations=9)[:-8, 8:-8, 8:-8]
+    return np.asarray(ndimage.binary_opening(dark & ~room, iterations=1))
 
 
 def drawn_t2(rng: np.random.Generator, fat_suppressed: bool) -> Field:

@@ -18,7 +18,7 @@ from npc_edge.bench.demo.cache import Case, load
 from npc_edge.bench.demo.coarse import CoarseHead, coarse_head, draw_coarse, draw_coarse_real
 from npc_edge.bench.demo.sample import WINDOW, draw_sample
 
-REAL = 0.2
+REAL = 0.3
 """Share of copies of the real head."""
 MIMICS = 0.7
 """Share, among synthetic samples without a tumour, of heads that may have what looks like one."""
