@@ -104,6 +104,9 @@ def _volume_card(doc: ResultDocument) -> Markup | None:
     return _card("Segmented volume", f"{doc.tumour.volume_ml:.1f} ml", tag("p", pieces, class_="small soft"))
 
 
+_NOTHING_TO_CATEGORISE = "there is no suspicious finding to categorise"
+
+
 def _category_card(edition: str, words: str, item: TCategory) -> Markup:
     big, _, why = words.partition(" (")
     doubt = tag("p", why.removesuffix(")").capitalize(), class_="small") if why else None
@@ -126,9 +129,8 @@ def evidence(outcome: Outcome, doc: ResultDocument) -> Markup | None:
     rules = tag("p", f"{context}Rules: version {staging.rules_version or 'not stated'}.", class_="soft small")
     if staging.ajcc8 is None and staging.ajcc9 is None:
         whys = sorted({n.why for n in staging.not_assessable})
-        why = (
-            f"not assessable ({'; '.join(whys)})" if whys else "there is no suspicious finding to categorise"
-        )
+        asked = doc.detection is None or doc.detection.finding == "suspicious"
+        why = f"not assessable ({'; '.join(whys)})" if asked and whys else _NOTHING_TO_CATEGORISE
         words = f"No T category: {why}. {wording.NOT_STAGED}."
         return section("T category", tag("p", words), rules)
     head = ("Structure", "Status", "Stands for", "Overlap", "Depth in plane", "Slices", "Image", "Note")
