@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.manifest import Artefact, Parity
 from npc_edge.engine.model.parity import Limits, judge
 from npc_edge.engine.model.runner import Runner
-from npc_edge.engine.model.runners import instruction_set
+from npc_edge.engine.model.runners import instruction_set, open_pair
 from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
 from npc_edge.engine.model.runners.openvino import OpenVinoRunner
 from npc_edge.engine.model.runners.pairs import CPU_PAIRS, REFERENCE, Pair
@@ -61,7 +61,7 @@ def gate(
     """
     with ExitStack() as stack:
         reference = {
-            network.name: stack.enter_context(_original(bundle, network.name, threads))
+            network.name: stack.enter_context(open_pair(bundle, network.name, REFERENCE, threads))
             for network in bundle.manifest.networks
         }
         candidates: dict[str, Runners] = {}
@@ -114,13 +114,6 @@ def row_of(pair: Tried) -> Parity:
         category_changes=v.category_changes,
         category_bound=v.category_bound,
     )
-
-
-@contextmanager
-def _original(bundle: Bundle, network: str, threads: int) -> Iterator[Runner]:
-    path = bundle.artefact(network, "fp32")
-    with OnnxRuntimeRunner(path, threads=threads, precision="fp32", root=bundle.root) as runner:
-        yield runner
 
 
 def _provisional(bundle: Bundle, asked: Sequence[Asked]) -> Bundle:

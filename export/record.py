@@ -11,7 +11,8 @@ from npc_edge.engine.cohort import Case, load_case
 from npc_edge.engine.errors import BundleError, Refusal
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.runner import Arrays, Runner
-from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
+from npc_edge.engine.model.runners import open_pair
+from npc_edge.engine.model.runners.pairs import REFERENCE
 from npc_edge.engine.study.align import align
 from npc_edge.engine.study.read import Reader
 from npc_edge.engine.trial import answer
@@ -61,16 +62,7 @@ def record(
     refused = []
     with ExitStack() as stack:
         recorders = {
-            network.name: stack.enter_context(
-                Recorder(
-                    OnnxRuntimeRunner(
-                        bundle.artefact(network.name, "fp32"),
-                        threads=threads,
-                        precision="fp32",
-                        root=bundle.root,
-                    )
-                )
-            )
+            network.name: stack.enter_context(Recorder(open_pair(bundle, network.name, REFERENCE, threads)))
             for network in bundle.manifest.networks
         }
         reader = stack.enter_context(Reader())
