@@ -131,7 +131,7 @@ def command(recipe: Recipe) -> str:
     words += [f"--heads {recipe.heads}", f"--valid {recipe.valid}", f"--seed {recipe.seed}"]
     words += [] if recipe.width == 24 else [f"--width {recipe.width}"]
     words += [] if recipe.steps is None else [f"--steps {recipe.steps}"]
-    words += [] if recipe.cases == 48 else [f"--cases {recipe.cases}"]
+    words += [] if recipe.cases == 40 else [f"--cases {recipe.cases}"]
     words += [] if recipe.real else ["--synthetic-only"]
     return " ".join(words)
 

@@ -43,7 +43,7 @@ class Recipe:
     seed: int
     jobs: int
     width: int = 24
-    cases: int = 48
+    cases: int = 40
 
 
 def cook(recipe: Recipe, say: Say) -> Path:
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--embed", type=Path, default=None, help="engine/, to put the bundle into the package"
     )
     parser.add_argument("--width", type=int, default=24, help="channels of the first level")
-    parser.add_argument("--cases", type=int, default=48, help="phantoms for the gate of fp16 and int8")
+    parser.add_argument("--cases", type=int, default=40, help="phantoms for the gate of fp16 and int8")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="processor cores")
     given = parser.parse_args(arguments)
