@@ -22,7 +22,7 @@ from npc_edge.engine.model.runners.onnxruntime import load_onnxruntime
 _VOXEL_ML = float(np.prod(SPACING)) / 1000
 _MARGIN = 0.15
 """Half the least width of the grey zone in probability."""
-_RARE = 0.03
+_RARE = 0.05
 """Share of the validation cases of either kind that the grey zone may hold."""
 
 _LEAST_ML = (0.3, 0.8)

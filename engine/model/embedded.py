@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-EMBEDDED_SHA256 = "91ff85bebcdbcfe35514387dc9a5e6694623cb767225c047fd2f840617272b30"
+EMBEDDED_SHA256 = "dcb16f2bb2d19c64cb44352b3cef5ff848fbf1ba17347c39dd83fb0882bbada3"
 """SHA-256 of the embedded bundle's manifest.json; empty when none is embedded."""
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "demo_bundle"
