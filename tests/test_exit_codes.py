@@ -112,7 +112,8 @@ def test_4_is_a_bundle_that_is_altered_or_not_there(
 
 
 @pytest.mark.parametrize(
-    "asked", [["--backend", "tensorrt"], ["--device", "cuda:0"], ["--precision", "fp16"]]
+    "asked",
+    [["--backend", "tensorrt"], ["--device", "cuda:0"], ["--backend", "onnxruntime", "--precision", "bf16"]],
 )
 def test_5_is_a_backend_that_is_not_there(
     study: Path, tmp_path: Path, state: list[str | Path], asked: list[str]

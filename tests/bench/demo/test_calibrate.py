@@ -16,8 +16,8 @@ def test_scores_that_validation_never_showed_lie_in_the_grey_zone() -> None:
     assert 0.09 < low <= 0.1
     assert 0.9 <= high < 0.91
     inside = (apart >= low) & (apart <= high)
-    assert inside[labels == 0].mean() <= 0.04
-    assert inside[labels == 1].mean() <= 0.04
+    assert inside[labels == 0].mean() <= 0.06
+    assert inside[labels == 1].mean() <= 0.06
 
 
 def test_the_zone_is_never_narrower_than_its_margin_nor_touches_certainty() -> None:
