@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 WINDOW = (20, 256, 256)
-FEATURES = (32, 64, 128, 256, 320, 320, 320)
-STRIDES = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
+FEATURES = (32, 64, 128, 256, 320, 320)
+STRIDES = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2))
 _FLAT = 2  # stages whose kernels do not reach across slices
 
 
