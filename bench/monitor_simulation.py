@@ -75,7 +75,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(given: Namespace) -> int:
     """Simulate every scenario; prints a line each."""
-    started = time.perf_counter()
+    machine, started = describe(), time.perf_counter()
     rows = []
     with ProcessPoolExecutor(given.jobs) as pool:
         for scenario in SCENARIOS:
@@ -87,7 +87,7 @@ def main(given: Namespace) -> int:
                 print(json.dumps(rows[-1]), flush=True)
     if given.out is not None:
         report = {
-            "machine": describe(),
+            "machine": machine,
             "settings": asdict(Settings()),
             "first_seed": given.seed,
             "seconds": round(time.perf_counter() - started, 1),
