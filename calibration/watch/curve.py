@@ -132,10 +132,10 @@ def squared_error(p: Floats, y: Floats, bins: int) -> tuple[float, float]:
 def _differences(p: Floats, y: Floats, bins: int) -> tuple[Floats, Floats, Floats]:
     """Size of each bin, mean and variance of found less foretold in it, (B,) each."""
     group = bin_of(p, bins)
-    size = np.bincount(group).astype(np.float64)
-    mean, square = (np.bincount(group, weights=v)[size > 0] for v in (y - p, (y - p) ** 2))
-    size = size[size > 0]
-    mean = mean / size
+    counts = np.bincount(group)
+    size: Floats = counts[counts > 0].astype(np.float64)
+    total, square = (np.bincount(group, weights=v)[counts > 0] for v in (y - p, (y - p) ** 2))
+    mean: Floats = np.asarray(total / size, np.float64)
     return size, mean, np.maximum(square - size * mean**2, 0.0) / np.maximum(size - 1, 1)
 
 
