@@ -196,18 +196,22 @@ def on_reference(volume: Volume, grid: Geometry, frame: Frame) -> NDArray[np.flo
 
 def linear(voxels: NDArray[np.float32], index_xyz: NDArray[np.float64]) -> NDArray[np.float32]:
     """Trilinear samples at (N, 3) fractional indices in x, y, z order; 0 outside the grid."""
-    at = index_xyz[:, ::-1]
-    last = np.array(voxels.shape) - 1
-    inside = ((at >= -0.5) & (at <= last + 0.5)).all(axis=1)
-    at = np.clip(at, 0, last)
-    low = np.minimum(at.astype(np.int64), np.maximum(last - 1, 0))
-    part = (at - low).astype(np.float32)
-    total = np.zeros(len(at), dtype=np.float32)
-    for corner in range(8):
-        step = np.array([corner >> 2 & 1, corner >> 1 & 1, corner & 1])
-        weight = np.where(step, part, 1 - part).prod(axis=1)
-        z, y, x = np.minimum(low + step, last).T
-        total += weight * voxels[z, y, x]
+    flat = np.ascontiguousarray(voxels).reshape(-1)
+    inside = np.ones(len(index_xyz), dtype=np.bool_)
+    first = np.zeros(len(index_xyz), dtype=np.int64)  # flat index of each cell's first corner
+    corners = [(np.float32(1), 0)]  # weight of a corner, and how far from the first one it lies
+    for axis, length in enumerate(voxels.shape):
+        at, step = index_xyz[:, 2 - axis], int(np.prod(voxels.shape[axis + 1 :]))
+        inside &= (at >= -0.5) & (at <= length - 0.5)
+        at = np.clip(at, 0, length - 1)
+        low = np.minimum(at.astype(np.int64), max(length - 2, 0))
+        part = (at - low).astype(np.float32)
+        first += low * step
+        steps = ((1 - part, 0), (part, step if length > 1 else 0))
+        corners = [(w * weight, o + offset) for w, o in corners for weight, offset in steps]
+    total = np.zeros(len(index_xyz), dtype=np.float32)
+    for weight, offset in corners:
+        total += weight * flat[first + offset]
     return np.where(inside, total, np.float32(0))
 
 
