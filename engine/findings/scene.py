@@ -123,7 +123,7 @@ def build_scene(
 ) -> Scene | None:
     """The scene, or None when there is no tumour outside nodes."""
     window = bounding_box(segmentation.covered | (segmentation.tumour > 0))
-    if window is None or not segmentation.tumour.any():
+    if window is None or not segmentation.tumour_slices:
         return None
     geometry = crop_geometry(segmentation.geometry, window)
     structures, raw = segmentation.structures[window], segmentation.tumour_probability[window]

@@ -138,7 +138,7 @@ def tumour_mask(
     count = int(mask.sum())
     if count == 0:
         return TumourMask(mask, 0.0, None, 0)
-    index = np.argwhere(mask).mean(axis=0)[::-1]
+    index = (np.argwhere(mask[box]).mean(axis=0) + [part.start for part in box])[::-1]
     x, y, z = geometry.to_world(index[None])[0].tolist()
     return TumourMask(mask, count * geometry.voxel_mm3 / 1000, (x, y, z), int(keep.sum()))
 

@@ -92,7 +92,7 @@ class Outcome:
             return False
         detection = self.concluded.detection
         return (detection is None or detection.finding == "suspicious") and bool(
-            self.segmentation.tumour.any()
+            self.segmentation.tumour_slices
         )
 
     @property

@@ -52,11 +52,12 @@ def segments(outcome: Outcome) -> list[Segment]:
     labels = {label.code: label for label in outcome.manifest.labels}
     on_slice = _voxels_by_slice(masks.structures)
     made = []
-    if masks.tumour.any():
-        made.append(Segment(1, None, None, _planes(masks.tumour.any(axis=(1, 2)))))
+    if masks.tumour_slices:
+        made.append(Segment(1, None, None, masks.tumour_slices))
     for code in np.flatnonzero(on_slice.any(axis=0)).tolist():
         if code in masks.labels:
-            made.append(Segment(len(made) + 1, code, labels.get(code), _planes(on_slice[:, code])))
+            planes = tuple(np.flatnonzero(on_slice[:, code]).tolist())
+            made.append(Segment(len(made) + 1, code, labels.get(code), planes))
     return made
 
 
@@ -68,10 +69,6 @@ def _voxels_by_slice(structures: NDArray[np.uint8]) -> NDArray[np.int64]:
         for z, plane in enumerate(structures[box], box[0].start):
             counts[z] = np.bincount(plane.ravel(), minlength=256)
     return counts
-
-
-def _planes(on_slice: NDArray[np.generic]) -> tuple[int, ...]:
-    return tuple(np.flatnonzero(on_slice).tolist())
 
 
 def write(outcome: Outcome, path: Path) -> None:
