@@ -19,6 +19,7 @@ from npc_edge.engine.model.acceptance import prove
 from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.runners import open_runner
 from npc_edge.engine.output.publish import write
+from npc_edge.engine.output.ready import while_it_runs
 from npc_edge.engine.output.result import ResultDocument, document
 from npc_edge.engine.state import State
 from npc_edge.engine.study.read import Reader
@@ -90,7 +91,8 @@ class Session:
         outcome is a no-result with reason DEADLINE. cancel: set it from another thread to raise Cancelled.
         """
         deadline = None if deadline_s is None else time.monotonic() + deadline_s
-        clock = Clock(Watch(deadline, cancel), on_progress)
+        to_dicom = out is not None and isinstance(study, Path)
+        clock = Clock(Watch(deadline, cancel), while_it_runs(on_progress) if to_dicom else on_progress)
         outcome = pipeline.run(study, self._opened(), clock)
         if out is None:
             return RunResult(outcome.outcome, document(outcome), outcome.findings, ())

@@ -16,10 +16,15 @@ class Cells:
 
     def __init__(self, classes: NDArray[np.float32]) -> None:
         # One more layer at the far end makes every axis at least two long, so each voxel starts a cell.
-        padded = np.pad(classes, ((0, 0), (0, 1), (0, 1), (0, 1)), mode="edge")
-        self.rows = np.ascontiguousarray(np.moveaxis(padded, 0, -1)).reshape(-1, classes.shape[0])
-        self.size = padded.shape[1:]
-        winner = _winner(padded)
+        count, nz, ny, nx = classes.shape
+        self.size = (nz + 1, ny + 1, nx + 1)
+        rows = np.empty((*self.size, count), dtype=np.float32)
+        rows[:-1, :-1, :-1] = np.moveaxis(classes, 0, -1)
+        rows[-1] = rows[-2]
+        rows[:, -1] = rows[:, -2]
+        rows[:, :, -1] = rows[:, :, -2]
+        self.rows = rows.reshape(-1, count)
+        winner = np.pad(_winner(classes), (0, 1), mode="edge")
         self.winner = winner.ravel()
         mixed = np.zeros(self.size, dtype=np.bool_)
         first = winner[:-1, :-1, :-1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +113,19 @@ def build(outcome: Outcome) -> Dataset:
     return dataset
 
 
+def load_tables() -> None:
+    """Have highdicom read what it keeps of the standard, a file of megabytes; it does with its first object."""
+    hd.SOPClass(
+        study_instance_uid="2.25.1",
+        series_instance_uid="2.25.2",
+        series_number=SERIES_NUMBER,
+        sop_instance_uid="2.25.3",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
+        instance_number=1,
+        modality="SEG",
+    )
+
+
 def private_scheme() -> Dataset:
     """Who stands behind the private codes."""
     item = Dataset()
@@ -132,12 +148,25 @@ class _Stack(np.ndarray):
         return super().sum(axis=axis, **options)
 
 
+def _untouched_zeros(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Zeros that take memory only where they are written, by the 4 kB: numpy's own would by the 2 MB."""
+    if sys.platform == "win32":
+        return np.zeros(shape, dtype=np.uint8)
+    block = mmap.mmap(-1, math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if sys.platform == "linux":
+        block.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(block, dtype=np.uint8).reshape(shape)
+
+
 def _stack(outcome: Outcome, wanted: list[Segment]) -> NDArray[np.uint8]:
-    """(Z, Y, X, S) uint8 with the segments outermost in memory: pages of empty frames are never touched."""
-    stack = np.zeros((len(wanted), *outcome.segmentation.tumour.shape), dtype=np.uint8)
+    """(Z, Y, X, S) uint8 with the segments outermost in memory: pages without a voxel are not touched."""
+    stack = _untouched_zeros((len(wanted), *outcome.segmentation.tumour.shape))
     for index, segment in enumerate(wanted):
         for z in segment.planes:
-            stack[index, z] = segment.plane(outcome, z)
+            plane = segment.plane(outcome, z)
+            rows = np.flatnonzero(plane.any(axis=1))
+            used = slice(rows[0], rows[-1] + 1)
+            stack[index, z, used] = plane[used]
     return np.moveaxis(stack, 0, -1).view(_Stack)
 
 
