@@ -16,23 +16,30 @@ class Cells:
 
     def __init__(self, classes: NDArray[np.float32]) -> None:
         # One more layer at the far end makes every axis at least two long, so each voxel starts a cell.
-        count, nz, ny, nx = classes.shape
-        self.size = (nz + 1, ny + 1, nx + 1)
-        rows = np.empty((*self.size, count), dtype=np.float32)
-        rows[:-1, :-1, :-1] = np.moveaxis(classes, 0, -1)
-        rows[-1] = rows[-2]
-        rows[:, -1] = rows[:, -2]
-        rows[:, :, -1] = rows[:, :, -2]
-        self.rows = rows.reshape(-1, count)
         winner = np.pad(_winner(classes), (0, 1), mode="edge")
+        self.size = winner.shape
         self.winner = winner.ravel()
         mixed = np.zeros(self.size, dtype=np.bool_)
+        asked = np.zeros(self.size, dtype=np.bool_)
         first = winner[:-1, :-1, :-1]
         inner = mixed[:-1, :-1, :-1]
-        for corner in range(1, 8):
-            z, y, x = (slice(1, None) if corner >> bit & 1 else slice(None, -1) for bit in (2, 1, 0))
-            inner |= winner[z, y, x] != first
+        corners = [
+            tuple(slice(1, None) if corner >> bit & 1 else slice(None, -1) for bit in (2, 1, 0))
+            for corner in range(8)
+        ]
+        for corner in corners:
+            inner |= winner[corner] != first
+        for corner in corners:
+            asked[corner] |= inner
         self.mixed = mixed.ravel()
+        # Only corners of mixed cells are ever interpolated: a row of logits for each, the rest left out.
+        places = np.minimum(np.argwhere(asked), np.array(classes.shape[1:]) - 1)
+        flat = np.ravel_multi_index(tuple(places.T), classes.shape[1:])
+        self.rows = np.empty((flat.size, classes.shape[0]), dtype=np.float32)
+        for number, logits in enumerate(classes):
+            self.rows[:, number] = logits.ravel()[flat]
+        self.row_of = np.cumsum(asked.ravel(), dtype=np.int32)
+        self.row_of -= 1
 
     def labels(self, mapping: Floats, shape: Shape) -> NDArray[np.uint8]:
         """(Z, Y, X) uint8 for the target voxels of one slab; 0 outside."""
@@ -69,7 +76,8 @@ class Cells:
         return np.asarray(np.argmax(_mix(planes[0], planes[1], z), axis=1))
 
     def _blend(self, cell: NDArray[np.int32], x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _mix(self.rows.take(cell, axis=0), self.rows.take(cell + 1, axis=0), x)
+        near, far = self.row_of[cell], self.row_of[cell + 1]
+        return _mix(self.rows.take(near, axis=0), self.rows.take(far, axis=0), x)
 
 
 def _mix(
