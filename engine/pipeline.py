@@ -114,6 +114,7 @@ def _find(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> Fi
         detection = detect.detect(
             detect.raw_score(predictions, manifest), segmentation, manifest, _decider(kit).describe().artefact
         )
+        del predictions  # the largest arrays of a run: what follows needs them no more
         if detection is not None and detection.finding == "not_suspicious":
             segmentation = segment.cleared(segmentation)
         staging = stage.stage(segmentation, known.volumes, manifest, detection, kit.options)

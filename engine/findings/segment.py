@@ -82,7 +82,8 @@ def segment(predictions: Predictions, reference: Volume, manifest: Manifest, wat
         interpolation="linear",
         fill=_NOTHING,
     )
-    probability = np.where(covered, _sigmoid(logit), np.float32(0)).astype(np.float32)
+    probability = np.where(covered, _sigmoid(logit), np.float32(0))
+    del logit
     watch.check()
     structures = np.zeros(crop.shape, dtype=np.uint8)
     if anatomy_logits is not None:

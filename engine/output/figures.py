@@ -10,6 +10,7 @@ import base64
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,7 +200,8 @@ def linear(voxels: NDArray[np.float32], index_xyz: NDArray[np.float64]) -> NDArr
     flat = np.ascontiguousarray(voxels).reshape(-1)
     inside = np.ones(len(index_xyz), dtype=np.bool_)
     first = np.zeros(len(index_xyz), dtype=np.int64)  # flat index of each cell's first corner
-    corners = [(np.float32(1), 0)]  # weight of a corner, and how far from the first one it lies
+    # Of each corner the weight, and how far from the first one it lies.
+    corners: list[tuple[NDArray[Any], int]] = [(np.ones(1, dtype=np.float32), 0)]
     for axis, length in enumerate(voxels.shape):
         at, step = index_xyz[:, 2 - axis], int(np.prod(voxels.shape[axis + 1 :]))
         inside &= (at >= -0.5) & (at <= length - 0.5)

@@ -1,7 +1,7 @@
 """Getting ready to write DICOM while the study is still being looked at.
 
-What writes it is read from disk on first use, once a process: modules by the hundred, and highdicom's tables of
-every IOD. Stations before output leave a core to it, so a run in a new process need not wait for it at its end.
+What writes it is read from disk on first use, once a process: modules by the hundred, and highdicom's tables
+of every IOD. The stations before output leave a core to it: a run in a new process need not wait at its end.
 """
 
 from __future__ import annotations
