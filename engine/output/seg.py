@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import sys
@@ -148,19 +149,10 @@ class _Stack(np.ndarray[Any, np.dtype[np.uint8]]):
         return super().sum(axis=axis, **options)
 
 
-def _untouched_zeros(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Zeros that take memory only where they are written, by the 4 kB: numpy's own would by the 2 MB."""
-    if sys.platform == "win32":
-        return np.zeros(shape, dtype=np.uint8)
-    block = mmap.mmap(-1, math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if sys.platform == "linux":
-        block.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(block, dtype=np.uint8).reshape(shape)
-
-
 def _stack(outcome: Outcome, wanted: list[Segment]) -> NDArray[np.uint8]:
     """(Z, Y, X, S) uint8 with the segments outermost in memory: pages without a voxel are not touched."""
-    stack = _untouched_zeros((len(wanted), *outcome.segmentation.tumour.shape))
+    shape = outcome.segmentation.tumour.shape
+    stack = _untouched_zeros(shape, wanted)
     for index, segment in enumerate(wanted):
         for z in segment.planes:
             plane = segment.plane(outcome, z)
@@ -168,6 +160,27 @@ def _stack(outcome: Outcome, wanted: list[Segment]) -> NDArray[np.uint8]:
             used = slice(rows[0], rows[-1] + 1)
             stack[index, z, used] = plane[used]
     return np.moveaxis(stack, 0, -1).view(_Stack)
+
+
+def _untouched_zeros(shape: tuple[int, ...], wanted: list[Segment]) -> NDArray[np.uint8]:
+    """(S, Z, Y, X) zeros that take memory only where they are written.
+
+    numpy's own take it by pages of 2 MB, eight slices at once. These do so, and are read faster for it, only
+    where nothing will be written.
+    """
+    everything = (len(wanted), *shape)
+    if sys.platform == "win32":
+        return np.zeros(everything, dtype=np.uint8)
+    block = mmap.mmap(-1, math.prod(everything), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if sys.platform == "linux":
+        depth, plane = shape[0], shape[1] * shape[2]
+        with contextlib.suppress(OSError):  # a kernel may know no large pages
+            block.madvise(mmap.MADV_HUGEPAGE)
+            for index, segment in enumerate(wanted):
+                start = (index * depth + segment.planes[0]) * plane // mmap.PAGESIZE * mmap.PAGESIZE
+                end = (index * depth + segment.planes[-1] + 1) * plane
+                block.madvise(mmap.MADV_NOHUGEPAGE, start, end - start)
+    return np.frombuffer(block, dtype=np.uint8).reshape(everything)
 
 
 def _describe(outcome: Outcome, segment: Segment) -> hd.seg.SegmentDescription:
