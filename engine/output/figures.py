@@ -7,6 +7,7 @@ Units inside a picture are millimetres.
 from __future__ import annotations
 
 import base64
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -220,5 +221,7 @@ def linear(voxels: NDArray[np.float32], index_xyz: NDArray[np.float64]) -> NDArr
 def png(grey: NDArray[np.float32]) -> str:
     """(H, W) 0..1 → a data URI."""
     buffer = BytesIO()
-    Image.fromarray(np.asarray(np.round(grey * 255), dtype=np.uint8)).save(buffer, "PNG", compress_level=4)
+    picture = Image.fromarray(np.asarray(np.round(grey * 255), dtype=np.uint8))
+    # In a filtered MR slice there is nothing to find but runs: smaller than at level 4, in half the time.
+    picture.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
