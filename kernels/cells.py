@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.kernels.sampling import EDGE, Floats, Shape
+from npc_edge.kernels.sampling import EDGE, Floats, Shape, thin_index
 
 _CHUNK = 8192
 """Voxels labelled at a time: 25 classes of float32 stay in a core's cache."""
@@ -43,16 +43,15 @@ class Cells:
 
     def labels(self, mapping: Floats, shape: Shape) -> NDArray[np.uint8]:
         """(Z, Y, X) uint8 for the target voxels of one slab; 0 outside."""
-        z, y, x = (np.arange(n, dtype=np.float64) for n in shape)
         within = np.ones(shape, dtype=np.bool_)
         cell = np.zeros(shape, dtype=np.int32)
         fractions = []
         for row, length in zip(mapping[[2, 1, 0]], self.size, strict=True):
-            index = ((row[2] * z + row[3])[:, None, None] + (row[1] * y)[:, None]) + row[0] * x
+            index = thin_index(row, shape)
             within &= (index >= -0.5 - EDGE) & (index <= length - 1.5 + EDGE)
-            np.clip(index, 0, length - 2, out=index)
+            index = np.clip(index, 0, length - 2)
             floor = index.astype(np.int32)
-            fractions.append((index - floor).astype(np.float32))
+            fractions.append(np.broadcast_to((index - floor).astype(np.float32), shape))
             cell *= length
             cell += floor
         labels = np.where(within, self.winner[cell], np.uint8(0))
