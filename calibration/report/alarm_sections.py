@@ -1,0 +1,150 @@
+"""The part of the report that says how things stand: state, first steps, alarms, every watcher's power."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from npc_edge.calibration.alarms import SEVERITY, Alarm, worst
+from npc_edge.calibration.markup import Child, Markup, table, tag
+from npc_edge.calibration.record import Verdict
+from npc_edge.calibration.report import wording
+from npc_edge.calibration.report.axes import number
+from npc_edge.calibration.report.values import Overview
+
+_MOST_STEPS = 3
+
+
+def lead(overview: Overview, alarms: Sequence[Alarm]) -> Markup:
+    """The state in a sentence, and what it rests on."""
+    level = worst(alarms)
+    fresh = [alarm for alarm in alarms if alarm.acknowledged is None]
+    acting = [alarm for alarm in fresh if alarm.verdict.level == level]
+    words = wording.headline(level, len(acting), len(alarms) - len(fresh), overview.watchers)
+    known = level if overview.watchers else "unknown"
+    return tag(
+        "section",
+        tag("h1", words),
+        tag("p", acting[0].verdict.reason, class_="why") if acting else None,
+        tag("p", _basis(overview), class_="soft"),
+        class_=f"lead {known}",
+    )
+
+
+def _basis(overview: Overview) -> str:
+    if not overview.runs:
+        return "No run is recorded."
+    share = overview.refused / overview.runs
+    known = overview.with_truth
+    return (
+        f"{wording.count(overview.runs, 'run', 'runs')} from {wording.day(overview.first_at)} to"
+        f" {wording.day(overview.last_at)}, {share:.1%} of them refused."
+        f" The truth is known of {wording.count(known, 'case', 'cases')}"
+        f" ({overview.npc:,} with NPC, {overview.not_npc:,} without)."
+    )
+
+
+def first_steps(overview: Overview, alarms: Sequence[Alarm]) -> Markup:
+    """What to check, worst first, every check once."""
+    steps: list[str] = []
+    for alarm in alarms:
+        if alarm.acknowledged is None and alarm.verdict.check_first not in steps:
+            steps.append(alarm.verdict.check_first)
+    if steps:
+        body: Child = tag("ol", [tag("li", step) for step in steps[:_MOST_STEPS]])
+    elif min(overview.npc, overview.not_npc) == 0:
+        body = tag(
+            "p",
+            "Nothing has to be checked. Enter what became known of the cases (npc-edge monitor truth):"
+            " without truth of both kinds nobody can say whether the probabilities hold.",
+        )
+    else:
+        body = tag("p", "Nothing has to be checked.")
+    more = len(steps) - _MOST_STEPS
+    rest = tag("p", f"{more} more below.", class_="soft small") if more > 0 else None
+    return tag("section", tag("h2", "What to do first"), body, rest, class_="first")
+
+
+def alarms(items: Sequence[Alarm], overview: Overview) -> Markup | None:
+    """One card for all alarms that ask for the same check; acknowledged ones after the others."""
+    if not items:
+        return None
+    cards = [_card(together) for together in _folded(items)]
+    note = (
+        "Acknowledge one with npc-edge monitor ack; it stays quiet until it gets worse or its time is over."
+    )
+    return tag("section", tag("h2", "Alarms"), tag("p", note, class_="soft small"), cards)
+
+
+def _folded(items: Sequence[Alarm]) -> list[list[Alarm]]:
+    """Alarms with one thing to check and one fate belong together, in the order of the first of each."""
+    together: dict[tuple[str, bool], list[Alarm]] = {}
+    for alarm in items:
+        key = (alarm.verdict.check_first, alarm.acknowledged is not None)
+        together.setdefault(key, []).append(alarm)
+    return list(together.values())
+
+
+def _card(together: Sequence[Alarm]) -> Markup:
+    first, *others = together
+    verdict, seen = first.verdict, first.acknowledged
+    level = verdict.level if seen is None else "seen"
+    pill = tag(
+        "span", verdict.level if seen is None else f"{verdict.level}, acknowledged", class_=f"pill {level}"
+    )
+    return tag(
+        "article",
+        tag("h3", pill, " ", verdict.reason),
+        tag("p", tag("b", "Check first: "), verdict.check_first),
+        tag("p", tag("b", "What it could see: "), verdict.power, class_="small"),
+        _acknowledged(first),
+        tag("p", _source(verdict), class_="small soft"),
+        tag("ul", [tag("li", _also(other)) for other in others], class_="small soft") if others else None,
+        class_=f"alarm {level}",
+    )
+
+
+def _acknowledged(alarm: Alarm) -> Markup | None:
+    seen = alarm.acknowledged
+    if seen is None:
+        return None
+    note = f": {seen.note}" if seen.note else ""
+    words = f"on {wording.day(seen.at)}, until {wording.day(seen.until)} unless it gets worse{note}"
+    return tag("p", tag("b", "Acknowledged "), words, class_="small")
+
+
+def _source(verdict: Verdict) -> str:
+    return (
+        f"{wording.watcher_name(verdict.watcher)}, {wording.group_name(verdict.group)}:"
+        f" {number(verdict.statistic)} against a limit of {number(verdict.limit)},"
+        f" from {wording.count(verdict.cases, 'case', 'cases')}"
+    )
+
+
+def _also(alarm: Alarm) -> list[Child]:
+    verdict = alarm.verdict
+    return [f"Also {verdict.level}: {verdict.reason} ({_source(verdict)})"]
+
+
+def watchers(verdicts: Sequence[Verdict], items: Sequence[Alarm]) -> Markup | None:
+    """Every watcher with what it could have seen by now: a quiet one that could see little says little."""
+    if not verdicts:
+        return None
+    seen = {alarm.key for alarm in items if alarm.acknowledged is not None}
+    ordered = sorted(verdicts, key=lambda v: (-SEVERITY[v.level], v.watcher, v.group))
+    rows: list[list[Child]] = []
+    for v in ordered:
+        known = (v.watcher, v.group) in seen
+        pill = tag("span", f"{v.level}, acknowledged" if known else v.level, class_=f"pill {v.level}")
+        rows.append(
+            [
+                wording.watcher_name(v.watcher),
+                wording.group_name(v.group),
+                pill,
+                f"{number(v.statistic)} / {number(v.limit)}",
+                f"{v.cases:,}",
+                v.power,
+            ]
+        )
+    head = ("Watcher", "Cases of", "State", "Statistic / limit", "Cases", "What it could have seen by now")
+    caption = "A quiet watcher proves nothing beyond what it could have seen"
+    return tag("section", tag("h2", "Every watcher and its power"), table(head, rows, caption), class_="wide")

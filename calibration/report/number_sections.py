@@ -1,0 +1,265 @@
+"""The part of the report that shows numbers: key facts, reliability, trends, tables by group, agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from npc_edge.calibration.markup import Child, Markup, table, tag
+from npc_edge.calibration.report import charts, wording
+from npc_edge.calibration.report.axes import number
+from npc_edge.calibration.report.values import (
+    Agreement,
+    Confusion,
+    Content,
+    Estimate,
+    GroupRow,
+    GroupTable,
+    Measure,
+    Reliability,
+    Trend,
+)
+
+_AUC_SCALE = (0.5, 1.0)
+
+
+def section(title: str, *children: Child) -> Markup:
+    return tag("section", tag("h2", title), children)
+
+
+def interval(estimate: Estimate) -> str:
+    """0.91 (0.87 to 0.94)."""
+    if not np.isfinite(estimate.low):
+        return _digits(estimate.value)
+    return f"{_digits(estimate.value)} ({_digits(estimate.low)} to {_digits(estimate.high)})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−") if abs(value) < 0.095 else f"{value:.2f}".replace("-", "−")
+
+
+def facts(content: Content) -> Markup:
+    """The few numbers that matter, as cards."""
+    overview = content.overview
+    reasons = ", ".join(f"{code} {count:,}" for code, count in overview.reasons[:3]) or "none"
+    share = f"{overview.refused / overview.runs:.1%}" if overview.runs else "none"
+    known = f"{overview.with_truth / overview.runs:.1%} of the runs" if overview.runs else "no run yet"
+    cards = [
+        _card("Runs", f"{overview.runs:,}", f"latest on {wording.day(overview.last_at)}"),
+        _card("Refused", share, f"reasons: {reasons}"),
+        _card("Cases with known truth", f"{overview.with_truth:,}", known),
+        *(_measure_card(measure) for measure in content.headline_measures),
+    ]
+    return tag("dl", cards, class_="facts")
+
+
+def _card(title: str, big: str, small: str) -> Markup:
+    value = tag("dd", tag("div", big, class_="big"), tag("p", small, class_="small soft"))
+    return tag("div", tag("dt", title), value, class_="fact")
+
+
+def _measure_card(measure: Measure) -> Markup:
+    estimate = measure.estimate
+    if estimate is None:
+        return _card(measure.name, "not known", measure.meaning)
+    spread = ""
+    if np.isfinite(estimate.low):
+        spread = f"95 % interval {_digits(estimate.low)} to {_digits(estimate.high)}; "
+    small = f"{spread}{wording.count(estimate.cases, 'case', 'cases')}. {measure.meaning}"
+    return _card(measure.name, _digits(estimate.value), small)
+
+
+def reliability(items: Sequence[Reliability]) -> Markup | None:
+    """Does the probability mean what it says, for each artefact with enough labelled cases?"""
+    if not items:
+        return None
+    words = (
+        "On the dashed line the model means what it says. Below it, it says too much; above it, too little."
+        " The band holds the true curve with 95 % confidence; bars count the cases at every probability."
+    )
+    return section(
+        "Are the probabilities true?", tag("p", words, class_="soft small"), map(_reliability, items)
+    )
+
+
+def _reliability(item: Reliability) -> Markup:
+    rows = [
+        [m.name, interval(m.estimate) if m.estimate is not None else "too few cases", _target(m), m.meaning]
+        for m in item.measures
+    ]
+    cases = int(item.npc.sum()), int(item.not_npc.sum())
+    caption = f"{item.artefact}: {cases[0]:,} cases with NPC, {cases[1]:,} without"
+    head = ("Measure", "Value (95 % interval)", "Perfect", "What it says")
+    return tag(
+        "div",
+        tag("figure", charts.reliability(item), class_="square"),
+        tag(
+            "div",
+            table(head, rows, caption) if rows else tag("p", caption),
+            tag("p", item.warning, class_="note") if item.warning else None,
+        ),
+        class_="reliability",
+    )
+
+
+def _target(measure: Measure) -> str:
+    return "" if measure.target is None else number(measure.target)
+
+
+def trends(items: Sequence[Trend]) -> Markup | None:
+    """One chart a quantity, the alarming ones first in the order given."""
+    if not items:
+        return None
+    legend = tag(
+        "div",
+        tag("span", tag("i", class_="key dots"), "mean of a span of time"),
+        tag("span", tag("i", class_="key ewma"), "moving average (EWMA)"),
+        tag("span", tag("i", class_="key out"), "beyond its limits"),
+        tag("span", tag("i", class_="key limit"), "limits, from the chosen false-alarm rate"),
+        tag("span", tag("i", class_="key reference"), "cases the limits were set on"),
+        tag("span", tag("i", class_="key change"), "estimated change"),
+        class_="legend",
+    )
+    return section("Over time", legend, tag("div", map(_trend, items), class_="charts"))
+
+
+def _trend(item: Trend) -> Markup:
+    pill = tag("span", item.level, class_=f"pill {item.level}")
+    title = f"{item.title} ({item.unit})" if item.unit else item.title
+    words = tag("p", item.words, class_="small") if item.words else None
+    if not len(item.at):
+        return tag(
+            "figure", tag("figcaption", tag("b", title), " ", pill), tag("p", "No case yet.", class_="soft")
+        )
+    return tag("figure", tag("figcaption", tag("b", title), " ", pill), charts.trend(item), words)
+
+
+def tables(items: Sequence[GroupTable]) -> Markup | None:
+    """By site, vendor and so on."""
+    shown = [_group_table(item) for item in items if item.rows]
+    if not shown:
+        return None
+    words = (
+        "Intervals are 95 %. The upright line in each picture is all cases together; an interval that"
+        " spans it says no difference was shown, not that there is none."
+    )
+    return section("Where", tag("p", words, class_="soft small"), shown)
+
+
+def _group_table(item: GroupTable) -> Markup:
+    drawn = item.measures[0] if item.measures else ""
+    scale = _scale(item)
+    head = ["", "Runs", "Refused", "Truth known (NPC)", *item.measures, "Mind"]
+    overall = next((row.estimates[0] for row in item.rows if row.name == "all" and row.estimates), None)
+    mark = overall.value if overall is not None else None
+    rows = [_group_row(row, scale, mark, len(item.measures)) for row in item.rows]
+    note = f" {item.note}" if item.note else ""
+    picture = f"; pictures: {drawn} from {number(scale[0])} to {number(scale[1])}" if drawn else ""
+    return tag(
+        "div",
+        tag("h3", item.title),
+        table(head, rows, f"{item.title}{picture}.{note}"),
+        class_="group",
+    )
+
+
+def _scale(item: GroupTable) -> tuple[float, float]:
+    if item.measures and item.measures[0] == "AUC":
+        lowest = [r.estimates[0].low for r in item.rows if r.estimates and r.estimates[0] is not None]
+        return (0.0, 1.0) if any(value < _AUC_SCALE[0] for value in lowest) else _AUC_SCALE
+    drawn = [r.estimates[0] for r in item.rows if r.estimates and r.estimates[0] is not None]
+    ends = [v for e in drawn for v in (e.low, e.high, e.value) if np.isfinite(v)]
+    return (min(ends), max(ends)) if ends and max(ends) > min(ends) else _AUC_SCALE
+
+
+def _group_row(row: GroupRow, scale: tuple[float, float], mark: float | None, measures: int) -> list[Child]:
+    labelled = row.npc + row.not_npc
+    cells: list[Child] = []
+    for i, estimate in enumerate((*row.estimates, *[None] * (measures - len(row.estimates)))):
+        if estimate is None:
+            cells.append(tag("span", "too few", class_="soft"))
+        elif i == 0:
+            cells.append([charts.interval(estimate, *scale, mark), tag("div", interval(estimate))])
+        else:
+            cells.append(interval(estimate))
+    name = "all together" if row.name == "all" else row.name
+    share = f"{row.refused / row.runs:.1%}" if row.runs else ""
+    return [
+        tag("b", name) if row.name == "all" else name,
+        f"{row.runs:,}",
+        share,
+        f"{labelled:,} ({row.npc:,})",
+        *cells,
+        tag("span", row.warning, class_="small warn"),
+    ]
+
+
+def agreement(item: Agreement) -> Markup | None:
+    """Categories, criteria and masks against what became known."""
+    parts: list[Child] = [
+        tag("div", map(_confusion, item.confusions), class_="confusions") if item.confusions else None,
+        _criteria(item.criteria) if item.criteria else None,
+        _reviews(item) if item.reviews or item.dice is not None else None,
+    ]
+    if all(part is None for part in parts):
+        return None
+    return section("T category, criteria and masks against the truth", parts)
+
+
+def _confusion(item: Confusion) -> Markup:
+    largest = max(int(item.counts.max()), 1)
+    rows = []
+    for i, truth in enumerate(item.truth):
+        cells = [tag("th", truth, scope="row")]
+        for j, said in enumerate(item.said):
+            count = int(item.counts[i, j])
+            same = "same" if truth == said else "other"
+            shade = round(0.08 + 0.34 * count / largest, 2) if count else 0
+            cells.append(tag("td", f"{count:,}", class_=same, style=f"--shade: {shade}"))
+        rows.append(tag("tr", cells))
+    head = tag(
+        "tr", tag("th", "truth \\ said", scope="col"), [tag("th", name, scope="col") for name in item.said]
+    )
+    total = int(item.counts.sum())
+    agreed = sum(
+        int(item.counts[i, j])
+        for i, truth in enumerate(item.truth)
+        for j, said in enumerate(item.said)
+        if truth == said
+    )
+    caption = tag("caption", f"{item.title}: {agreed:,} of {total:,} the same")
+    return tag("table", caption, tag("thead", head), tag("tbody", rows), class_="confusion")
+
+
+def _criteria(items: Sequence[Measure]) -> Markup:
+    rows = [
+        [
+            m.name,
+            "too few" if m.estimate is None else interval(m.estimate),
+            "" if m.estimate is None else f"{m.estimate.cases:,}",
+            m.meaning,
+        ]
+        for m in items
+    ]
+    head = ("Criterion", "Agreement (95 % interval)", "Cases", "Mind")
+    return table(head, rows, "Involvement of each structure, as the engine and as the truth has it")
+
+
+def _reviews(item: Agreement) -> Markup:
+    total = sum(count for _, count in item.reviews)
+    words = (
+        ", ".join(f"{name} {count:,} ({count / total:.0%})" for name, count in item.reviews) if total else ""
+    )
+    dice = ""
+    if item.dice is not None and item.dice.estimate is not None:
+        e = item.dice.estimate
+        dice = f"Dice of corrected masks {interval(e)} on {wording.count(e.cases, 'case', 'cases')}."
+    return tag("p", f"Masks reviewed: {words}. " if words else "", dice)
+
+
+def not_assessed(sentences: Sequence[str]) -> Markup | None:
+    """What nobody should read into this page."""
+    if not sentences:
+        return None
+    return section("What was not assessed", tag("ul", [tag("li", sentence) for sentence in sentences]))

@@ -1,0 +1,162 @@
+"""What the report is made from: frozen values, so that how a number came about and how it looks stay apart.
+
+Times are UTC, milliseconds since 1970. Arrays of a value have one length; NaN stands for "not measured".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npc_edge.calibration.record import Level
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the monitor holds. watchers: how many verdicts there are, quiet ones too.
+
+    refused: reason code → runs. recorded: runs ever recorded, also those that retention has removed since;
+    None where nobody counted.
+    """
+
+    made_at: int
+    runs: int
+    refused: int
+    with_truth: int
+    npc: int
+    not_npc: int
+    watchers: int
+    first_at: int | None = None
+    last_at: int | None = None
+    bundles: tuple[str, ...] = ()
+    artefacts: tuple[str, ...] = ()
+    reasons: tuple[tuple[str, int], ...] = ()
+    recorded: int | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval (NaN without one) and how many cases it is from."""
+
+    value: float
+    low: float
+    high: float
+    cases: int
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A named estimate. meaning: one short sentence. target: what a perfect model has, None without one."""
+
+    name: str
+    estimate: Estimate | None
+    meaning: str = ""
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One quantity over time, ascending. values (N,); smooth (N,): its EWMA, None without one.
+
+    centre, low, high: of the EWMA, as the watcher set them; reference: how many of the first cases they
+    were set on. change: index of the estimated change. share: values are 0 or 1 and shown as a share.
+    """
+
+    name: str
+    title: str
+    unit: str
+    at: Times
+    values: Floats
+    smooth: Floats | None = None
+    centre: float | None = None
+    low: float | None = None
+    high: float | None = None
+    change: int | None = None
+    level: Level = "quiet"
+    words: str = ""
+    reference: int = 0
+    share: bool = False
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How predicted probability and observed share of NPC go together, for one artefact.
+
+    predicted, observed, low, high (K,): the smooth curve with its 95 % band, predicted ascending in 0..1.
+    npc, not_npc (B,): how many cases of either kind fall in each of B equal parts of 0..1.
+    """
+
+    artefact: str
+    predicted: Floats
+    observed: Floats
+    low: Floats
+    high: Floats
+    npc: NDArray[np.int64]
+    not_npc: NDArray[np.int64]
+    measures: tuple[Measure, ...] = ()
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group of cases: a site, a vendor. estimates: in the order of the table's measures; None: too few.
+
+    warning: what its number of cases does not allow.
+    """
+
+    name: str
+    runs: int
+    refused: int
+    npc: int
+    not_npc: int
+    estimates: tuple[Estimate | None, ...] = ()
+    warning: str = ""
+    level: Level = "quiet"
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """Cases split one way. measures: the names of the estimates; the first one is drawn."""
+
+    title: str
+    measures: tuple[str, ...]
+    rows: tuple[GroupRow, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Categories against the truth. counts (R, C): rows the truth, columns what we said."""
+
+    title: str
+    truth: tuple[str, ...]
+    said: tuple[str, ...]
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the labels say beyond NPC or not."""
+
+    confusions: tuple[Confusion, ...] = ()
+    criteria: tuple[Measure, ...] = ()
+    reviews: tuple[tuple[str, int], ...] = ()
+    dice: Measure | None = None
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything the report shows besides alarms. not_assessed: one sentence each."""
+
+    overview: Overview
+    headline_measures: tuple[Measure, ...] = ()
+    trends: tuple[Trend, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
+    tables: tuple[GroupTable, ...] = ()
+    agreement: Agreement = field(default_factory=Agreement)
+    not_assessed: tuple[str, ...] = ()
