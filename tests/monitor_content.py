@@ -1,8 +1,10 @@
 """What a report is drawn from in tests: one department with a drift, made without the statistics."""
 
+from typing import Any
+
 import numpy as np
 
-from npc_edge.calibration.record import Verdict
+from npc_edge.calibration.record import Level, Verdict
 from npc_edge.calibration.report.values import (
     Agreement,
     Confusion,
@@ -14,6 +16,7 @@ from npc_edge.calibration.report.values import (
     Overview,
     Reliability,
     Trend,
+    Watch,
 )
 
 DAY = 86_400_000
@@ -37,36 +40,31 @@ OVERVIEW = Overview(
 )
 
 
-def trend(name: str, title: str, unit: str, **options: object) -> Trend:
-    """A year of cases; shift: by how many deviations the last 40 % move. Other options go to Trend."""
-    rng = np.random.default_rng(sum(map(ord, name)))
-    n = 2_431
+def trend(title: str, unit: str, shift: float = 0.0, level: Level = "quiet", **options: Any) -> Trend:
+    """A year of cases whose values move by `shift` deviations after 40 % of them."""
+    rng = np.random.default_rng(sum(map(ord, title)))
+    n, baseline = OVERVIEW.runs, 250
     at = np.sort(START + (rng.random(n) * 328 * DAY).astype(np.int64))
-    shift = float(options.pop("shift", 0.0))  # type: ignore[arg-type]
-    scale = float(options.pop("scale", 1.0))  # type: ignore[arg-type]
-    values = rng.standard_normal(n)
-    values[int(n * 0.6) :] += shift
-    values = values * scale + float(options.pop("middle", 0.0))  # type: ignore[arg-type]
+    scores = rng.standard_normal(n)
+    scores[int(n * 0.4) :] += shift
+    values = scores * options.pop("scale", 1.0) + options.pop("middle", 0.0)
     if options.get("share"):
-        values = (rng.random(n) < 0.024).astype(np.float64)
-    centre, spread = float(values[:500].mean()), float(values[:500].std())
-    smooth, level = np.empty(n), centre
-    for i, value in enumerate(values):
-        level += 0.05 * (value - level)
-        smooth[i] = level
-    reach = 3.2 * spread * (0.05 / 1.95) ** 0.5
-    low = max(centre - reach, 0.0) if options.get("share") else centre - reach
-    shared = {"smooth": smooth, "centre": centre, "low": low, "high": centre + reach, "reference": 500}
-    return Trend(name, title, unit, at, values, **(shared | options))  # type: ignore[arg-type]
+        values = (scores > 1.98).astype(np.float64)
+    up, down, path = 0.0, 0.0, np.zeros(n)
+    for i in range(baseline, n):
+        up, down = max(0.0, up + scores[i] - 0.25), max(0.0, down - scores[i] - 0.25)
+        path[i] = (up if up >= down else -down) / 11
+    change = int(n * 0.4) if level != "quiet" else None
+    return Trend(title, unit, at, values, baseline, Watch("CUSUM", path, 0.8, level, change), **options)
 
 
 TRENDS = (
-    trend("t2.median", "T2 median intensity", "", shift=1.3, scale=40, middle=310, change=1_459, level="act"),
-    trend("score", "Score", "logit", shift=-0.6, scale=1.8, change=1_500, level="watch"),
-    trend("volume", "Tumour volume", "ml", scale=3, middle=14),
-    trend("refusals", "Refused runs", "", share=True),
-    trend("latency", "Time a run takes", "s", scale=0.4, middle=4.1),
-    trend("t1.median", "T1 median intensity", "", scale=30, middle=420),
+    trend("T2 median intensity", "", 1.3, "act", scale=40, middle=310),
+    trend("Score", "logit", -0.4, "watch", scale=1.8),
+    trend("Tumour volume", "ml", scale=3, middle=14),
+    trend("Refused runs", "", share=True),
+    trend("Time a run takes", "s", scale=0.4, middle=4.1),
+    trend("T1 median intensity", "", scale=30, middle=420),
 )
 
 VERDICTS = (
@@ -80,7 +78,7 @@ VERDICTS = (
         "T2 fat suppression changed on scanner B about 12 May: the median intensity rose by 1.3 deviations.",
         "Ask for the T2 protocol of scanner B and what changed in May; compare fat suppression.",
         "By now it could have seen a shift of 0.3 deviations in nine of ten cases.",
-        1_459,
+        972,
     ),
     Verdict(
         "score.ewma",
@@ -92,7 +90,7 @@ VERDICTS = (
         "The score fell by 0.6 on average from June on.",
         "Ask for the T2 protocol of scanner B and what changed in May; compare fat suppression.",
         "By now it could have seen a shift of 0.2 deviations in nine of ten cases.",
-        1_500,
+        1_010,
     ),
     Verdict(
         "latency.ewma",

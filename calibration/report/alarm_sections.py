@@ -37,7 +37,7 @@ def _basis(overview: Overview) -> str:
     known = overview.with_truth
     return (
         f"{wording.count(overview.runs, 'run', 'runs')} from {wording.day(overview.first_at)} to"
-        f" {wording.day(overview.last_at)}, {share:.1%} of them refused."
+        f" {wording.day(overview.last_at)}, {wording.percent(share)} of them refused."
         f" The truth is known of {wording.count(known, 'case', 'cases')}"
         f" ({overview.npc:,} with NPC, {overview.not_npc:,} without)."
     )
@@ -130,7 +130,9 @@ def watchers(verdicts: Sequence[Verdict], items: Sequence[Alarm]) -> Markup | No
     if not verdicts:
         return None
     seen = {alarm.key for alarm in items if alarm.acknowledged is not None}
-    ordered = sorted(verdicts, key=lambda v: (-SEVERITY[v.level], v.watcher, v.group))
+    ordered = sorted(
+        verdicts, key=lambda v: (-SEVERITY[v.level], (v.watcher, v.group) in seen, v.watcher, v.group)
+    )
     rows: list[list[Child]] = []
     for v in ordered:
         known = (v.watcher, v.group) in seen

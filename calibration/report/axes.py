@@ -82,7 +82,7 @@ def bin_means(at: Times, values: Floats, bins: int) -> tuple[Floats, Floats]:
     return middle, np.bincount(place, kept, minlength=bins)[full] / count[full]
 
 
-def thinned(line: Floats, most: int = 400) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+def thinned(line: Floats, most: int = 300) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Indices that draw a line: all of a short one, else the lowest and the highest of every stretch, so that
     no excursion is lost. line (N,) → ascending indices (≤ most,)."""
     known = np.flatnonzero(np.isfinite(line))

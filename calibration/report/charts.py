@@ -12,10 +12,12 @@ import numpy as np
 
 from npc_edge.calibration.markup import Child, Markup, tag
 from npc_edge.calibration.report.axes import bin_means, date_ticks, number, round_ticks, thinned
-from npc_edge.calibration.report.values import Estimate, Floats, Reliability, Trend
-from npc_edge.calibration.report.wording import day
+from npc_edge.calibration.report.values import Estimate, Floats, Reliability, Trend, Watch
+from npc_edge.calibration.report.wording import day, percent
 
 _BINS = 52
+_FARTHEST = 2.0
+"""A watcher's path is drawn up to so many limits; beyond, it runs along the edge."""
 
 
 @dataclass(frozen=True)
@@ -44,67 +46,74 @@ class Frame:
 
 
 def trend(item: Trend) -> Markup:
-    """A quantity over time: means of equal spans as dots, its EWMA as a line, limits and change point."""
+    """A quantity over time, and below it on the same dates what its watcher made of it."""
     first, last = int(item.at[0]), int(item.at[-1])
     middles, means = bin_means(item.at, item.values, _BINS)
     window = (float(first), float(max(last, first + 1)))
-    frame = Frame(44, 470, 22, 168, window, _range(item, means))
-    dots = [
-        tag("circle", cx=frame.x(float(x)), cy=frame.y(float(y)), r=2.1, class_="dot")
-        for x, y in zip(middles, means, strict=True)
-    ]
+    normal = _normal(item)
+    above = Frame(46, 470, 22, 118, window, _range(means, normal, item.share))
+    below = Frame(46, 470, 132, 192, window, _reach(item.watch))
+    points = above.line(middles, means)
     parts: list[Child] = [
-        _reference(item, frame),
-        _limits(item, frame),
-        _value_axis(frame, (lambda v: f"{v * 100:.3g} %") if item.share else number),
-        _time_axis(frame, first, last),
-        dots,
-        _smooth(item, frame),
-        _change(item, frame),
+        _reference(item, above, below),
+        _value_axis(above, percent if item.share else number),
+        _level_line(above, normal, "centre"),
+        tag("polyline", points=points, class_="through"),
+        [
+            tag("circle", cx=x, cy=y, r=2.4, class_="dot")
+            for x, y in (point.split(",") for point in points.split())
+        ],
+        _watched(item, below),
+        _time_axis(below if item.watch is not None else above, first, last),
+        _change(item, above, below),
     ]
-    return tag("svg", parts, viewBox="0 0 480 190", role="img", aria_label=_in_words(item))
+    height = 214 if item.watch is not None else 140
+    return tag("svg", parts, viewBox=f"0 0 480 {height}", role="img", aria_label=_in_words(item))
 
 
-def _range(item: Trend, means: Floats) -> tuple[float, float]:
-    """From what is drawn: limits and line whole, of the dots the middle nine tenths."""
-    shown = [v for v in (item.low, item.high, item.centre) if v is not None and np.isfinite(v)]
+def _normal(item: Trend) -> float | None:
+    """The mean of the baseline."""
+    first = item.values[: item.reference]
+    return float(np.nanmean(first)) if np.isfinite(first).any() else None
+
+
+def _range(means: Floats, normal: float | None, share: bool) -> tuple[float, float]:
+    """From what is drawn, of the dots the middle 96 %: one odd week must not flatten a year."""
+    shown = [] if normal is None else [normal]
     if means.size:
-        shown += [float(v) for v in np.quantile(means, (0.05, 0.95))]
-    if item.smooth is not None and np.isfinite(item.smooth).any():
-        shown += [float(np.nanmin(item.smooth)), float(np.nanmax(item.smooth))]
+        shown += [float(v) for v in np.quantile(means, (0.02, 0.98))]
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
-    pad = 0.12 * (high - low) or max(abs(high) * 0.1, 0.05)
+    pad = 0.15 * (high - low) or max(abs(high) * 0.1, 0.05)
     bottom = low - pad
-    if item.share or (low >= 0 and bottom < 0):
-        bottom = max(bottom, 0.0)
-    return bottom, high + pad
+    return (max(bottom, 0.0) if share or low >= 0 else bottom), high + pad
 
 
-def _reference(item: Trend, frame: Frame) -> Child:
-    """The cases the limits were set on, as a wash behind them."""
+def _reach(watch: Watch | None) -> tuple[float, float]:
+    """The watcher's scale: a little more than its limits, at most twice as far."""
+    farthest = float(np.abs(watch.path).max()) if watch is not None and watch.path.size else 0.0
+    reach = min(max(farthest, 1.25), _FARTHEST)
+    return -reach, reach
+
+
+def _reference(item: Trend, above: Frame, below: Frame) -> Child:
+    """The baseline's cases, as a wash behind both."""
     if not 0 < item.reference < len(item.at):
         return None
-    width = frame.x(float(item.at[item.reference])) - frame.left
-    height = frame.bottom - frame.top
-    words = (
-        tag("text", "reference", x=frame.left + 4, y=frame.bottom - 5, class_="tick") if width > 58 else None
-    )
-    return [
-        tag("rect", x=frame.left, y=frame.top, width=round(width, 2), height=height, class_="reference"),
-        words,
+    width = round(above.x(float(item.at[item.reference])) - above.left, 2)
+    frames = (above, below) if item.watch is not None else (above,)
+    washes = [
+        tag("rect", x=f.left, y=f.top, width=width, height=f.bottom - f.top, class_="reference")
+        for f in frames
     ]
+    words = tag("text", "baseline", x=above.left + 4, y=above.top - 4, class_="tick") if width > 40 else None
+    return [washes, words]
 
 
-def _limits(item: Trend, frame: Frame) -> Child:
-    parts: list[Child] = []
-    for value in (item.low, item.high):
-        if value is not None and np.isfinite(value):
-            y = frame.y(value)
-            parts.append(tag("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="limit"))
-    if item.centre is not None and np.isfinite(item.centre):
-        y = frame.y(item.centre)
-        parts.append(tag("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="centre"))
-    return parts
+def _level_line(frame: Frame, value: float | None, kind: str) -> Child:
+    if value is None:
+        return None
+    y = frame.y(value)
+    return tag("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_=kind)
 
 
 def _value_axis(frame: Frame, words: Callable[[float], str]) -> list[Child]:
@@ -112,7 +121,7 @@ def _value_axis(frame: Frame, words: Callable[[float], str]) -> list[Child]:
     for value in round_ticks(*frame.y_range):
         y = frame.y(value)
         parts.append(tag("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="grid"))
-        parts.append(tag("text", words(value), x=frame.left - 5, y=y + 3, class_="tick end"))
+        parts.append(tag("text", words(value), x=frame.left - 5, y=y + 3.5, class_="tick end"))
     return parts
 
 
@@ -123,52 +132,81 @@ def _time_axis(frame: Frame, first: int, last: int) -> list[Child]:
         x = frame.x(float(at))
         anchor = "tick end" if x > frame.right - 18 else "tick middle"
         parts.append(tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, class_="axis"))
-        parts.append(tag("text", label, x=x, y=bottom + 15, class_=anchor))
+        parts.append(tag("text", label, x=x, y=bottom + 16, class_=anchor))
     return parts
 
 
-def _smooth(item: Trend, frame: Frame) -> Child:
-    """The EWMA; its points beyond a limit once more, in the colour of an alarm and dotted on."""
-    if item.smooth is None:
+def _watched(item: Trend, frame: Frame) -> Child:
+    """The watcher's path between its limits; what is beyond one, once more in the colour of an alarm."""
+    watch = item.watch
+    if watch is None:
         return None
-    kept = thinned(item.smooth)
-    times, line = item.at[kept].astype(np.float64), item.smooth[kept]
-    low = -np.inf if item.low is None else item.low
-    high = np.inf if item.high is None else item.high
-    outside = (line < low) | (line > high)
-    beyond = []
+    kept = thinned(watch.path)
+    times, line = item.at[kept].astype(np.float64), watch.path[kept]
+    outside = np.abs(line) > 1
     edges = np.flatnonzero(np.diff(np.concatenate([[0], outside.view(np.int8), [0]])))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        stretch = slice(max(start - 1, 0), stop)
-        beyond.append(tag("polyline", points=frame.line(times[stretch], line[stretch]), class_="ewma out"))
-    return [tag("polyline", points=frame.line(times, line), class_="ewma"), beyond]
-
-
-def _change(item: Trend, frame: Frame) -> Child:
-    if item.change is None:
-        return None
-    at = int(item.at[item.change])
-    x = frame.x(float(at))
-    right = x < (frame.left + frame.right) / 2
+    beyond = [
+        tag("polyline", points=frame.line(times[cut], line[cut]), class_="path out")
+        for cut in (slice(max(a - 1, 0), b) for a, b in zip(edges[::2], edges[1::2], strict=True))
+    ]
+    limits = [_level_line(frame, v, "limit") for v in (-1.0, 1.0)]
+    softer = [_level_line(frame, v, "limit soft") for v in (-watch.watch, watch.watch) if 0 < v * v < 1]
+    names = [
+        tag("text", words, x=frame.left - 5, y=frame.y(value) + 3.5, class_="tick end")
+        for words, value in (("limit", 1.0), (watch.method, 0.0), ("limit", -1.0))
+    ]
+    path = tag("polyline", points=frame.line(times, line), class_="path")
     return [
-        tag("line", x1=x, x2=x, y1=frame.top - 8, y2=frame.bottom, class_="change"),
+        _level_line(frame, 0.0, "grid"),
+        limits,
+        softer,
+        names,
+        path,
+        beyond,
+        _off_the_scale(watch, frame),
+    ]
+
+
+def _off_the_scale(watch: Watch, frame: Frame) -> Child:
+    """How far a path went that runs along the edge."""
+    place = int(np.abs(watch.path).argmax())
+    farthest = float(watch.path[place])
+    if abs(farthest) <= _FARTHEST:
+        return None
+    y = frame.top + 12 if farthest > 0 else frame.bottom - 5
+    words = f"up to {abs(farthest):.0f} times its limit"
+    return tag("text", words, x=frame.right - 2, y=y, class_="tick end")
+
+
+def _change(item: Trend, above: Frame, below: Frame) -> Child:
+    if item.watch is None or item.watch.change is None:
+        return None
+    at = int(item.at[item.watch.change])
+    x = above.x(float(at))
+    right = x < (above.left + above.right) / 2
+    return [
+        tag("line", x1=x, x2=x, y1=above.top - 10, y2=below.bottom, class_="change"),
         tag(
             "text",
             f"changed about {day(at)}",
-            x=x + (4 if right else -4),
-            y=frame.top - 9,
+            x=x + (5 if right else -5),
+            y=above.top - 6,
             class_="mark" if right else "mark end",
         ),
     ]
 
 
 def _in_words(item: Trend) -> str:
-    span = f"{item.title} from {day(int(item.at[0]))} to {day(int(item.at[-1]))}"
-    limits = ""
-    if item.low is not None and item.high is not None:
-        limits = f", limits of its moving average {number(item.low)} to {number(item.high)} {item.unit}"
-    changed = f", changed about {day(int(item.at[item.change]))}" if item.change is not None else ""
-    return f"{span}: {len(item.at):,} cases{limits}{changed}, {item.level}"
+    words = f"{item.title} of {len(item.at):,} cases from {day(int(item.at[0]))} to {day(int(item.at[-1]))}"
+    normal = _normal(item)
+    if normal is not None:
+        shown = percent(normal) if item.share else f"{number(normal)} {item.unit}".strip()
+        words += f", {shown} on average in the baseline"
+    if item.watch is None:
+        return words
+    change = item.watch.change
+    changed = f", changed about {day(int(item.at[change]))}" if change is not None else ""
+    return f"{words}{changed}; its {item.watch.method} says {item.watch.level}"
 
 
 def reliability(item: Reliability) -> Markup:
@@ -178,9 +216,9 @@ def reliability(item: Reliability) -> Markup:
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, y = frame.x(value), frame.y(value)
         ticks.append(tag("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="grid"))
-        ticks.append(tag("text", f"{value:.0%}", x=frame.left - 6, y=y + 3.5, class_="tick end"))
+        ticks.append(tag("text", percent(value), x=frame.left - 6, y=y + 3.5, class_="tick end"))
         ticks.append(tag("line", x1=x, x2=x, y1=frame.top, y2=frame.bottom, class_="grid"))
-        ticks.append(tag("text", f"{value:.0%}", x=x, y=398, class_="tick middle"))
+        ticks.append(tag("text", percent(value), x=x, y=398, class_="tick middle"))
     band = (
         frame.line(item.predicted, item.high) + " " + frame.line(item.predicted[::-1], item.low[::-1])
         if item.predicted.size
@@ -191,7 +229,7 @@ def reliability(item: Reliability) -> Markup:
         ticks,
         tag("polygon", points=band, class_="band") if band else None,
         tag("line", x1=frame.x(0), y1=frame.y(0), x2=frame.x(1), y2=frame.y(1), class_="ideal"),
-        tag("polyline", points=frame.line(item.predicted, item.observed), class_="ewma") if band else None,
+        tag("polyline", points=frame.line(item.predicted, item.observed), class_="curve") if band else None,
         _histogram(item, frame),
         tag("text", "predicted probability of NPC", x=frame.x(0.5), y=416, class_="axis-name middle"),
         tag(
@@ -244,8 +282,8 @@ def _reliability_words(item: Reliability) -> str:
         return words
     places = [0, item.predicted.size // 2, item.predicted.size - 1]
     points = [
-        f"where {item.predicted[i]:.0%} is predicted {item.observed[i]:.0%} have NPC"
-        f" ({item.low[i]:.0%} to {item.high[i]:.0%})"
+        f"where {percent(item.predicted[i])} is predicted {percent(item.observed[i])} have NPC"
+        f" ({percent(item.low[i])} to {percent(item.high[i])})"
         for i in places
     ]
     return f"{words}: {'; '.join(points)}"

@@ -43,8 +43,12 @@ def facts(content: Content) -> Markup:
     """The few numbers that matter, as cards."""
     overview = content.overview
     reasons = ", ".join(f"{code} {count:,}" for code, count in overview.reasons[:3]) or "none"
-    share = f"{overview.refused / overview.runs:.1%}" if overview.runs else "none"
-    known = f"{overview.with_truth / overview.runs:.1%} of the runs" if overview.runs else "no run yet"
+    share = wording.percent(overview.refused / overview.runs) if overview.runs else "none"
+    known = (
+        f"{wording.percent(overview.with_truth / overview.runs)} of the runs"
+        if overview.runs
+        else "no run yet"
+    )
     cards = [
         _card("Runs", f"{overview.runs:,}", f"latest on {wording.day(overview.last_at)}"),
         _card("Refused", share, f"reasons: {reasons}"),
@@ -84,10 +88,7 @@ def reliability(items: Sequence[Reliability]) -> Markup | None:
 
 
 def _reliability(item: Reliability) -> Markup:
-    rows = [
-        [m.name, interval(m.estimate) if m.estimate is not None else "too few cases", _target(m), m.meaning]
-        for m in item.measures
-    ]
+    rows = [[m.name, _value(m.estimate, "too few cases"), _target(m), m.meaning] for m in item.measures]
     cases = int(item.npc.sum()), int(item.not_npc.sum())
     caption = f"{item.artefact}: {cases[0]:,} cases with NPC, {cases[1]:,} without"
     head = ("Measure", "Value (95 % interval)", "Perfect", "What it says")
@@ -103,6 +104,10 @@ def _reliability(item: Reliability) -> Markup:
     )
 
 
+def _value(estimate: Estimate | None, otherwise: str) -> Markup:
+    return tag("span", otherwise if estimate is None else interval(estimate), class_="value")
+
+
 def _target(measure: Measure) -> str:
     return "" if measure.target is None else number(measure.target)
 
@@ -111,28 +116,33 @@ def trends(items: Sequence[Trend]) -> Markup | None:
     """One chart a quantity, the alarming ones first in the order given."""
     if not items:
         return None
+    words = (
+        "Above, the quantity itself; below, on the same dates, how near its watcher came to its limits, which"
+        " are set by the chosen false-alarm rate. A CUSUM adds up deviations, so it goes on climbing while a"
+        " change lasts."
+    )
     legend = tag(
         "div",
         tag("span", tag("i", class_="key dots"), "mean of a span of time"),
-        tag("span", tag("i", class_="key ewma"), "moving average (EWMA)"),
-        tag("span", tag("i", class_="key out"), "beyond its limits"),
-        tag("span", tag("i", class_="key limit"), "limits, from the chosen false-alarm rate"),
-        tag("span", tag("i", class_="key reference"), "cases the limits were set on"),
+        tag("span", tag("i", class_="key reference"), "baseline, its mean dotted on"),
+        tag("span", tag("i", class_="key path"), "watcher"),
+        tag("span", tag("i", class_="key out"), "beyond its limit"),
+        tag("span", tag("i", class_="key limit"), "limit for act (finer: for watch)"),
         tag("span", tag("i", class_="key change"), "estimated change"),
         class_="legend",
     )
-    return section("Over time", legend, tag("div", map(_trend, items), class_="charts"))
+    body = tag("div", map(_trend, items), class_="charts")
+    return section("Over time", tag("p", words, class_="soft small"), legend, body)
 
 
 def _trend(item: Trend) -> Markup:
-    pill = tag("span", item.level, class_=f"pill {item.level}")
-    title = f"{item.title} ({item.unit})" if item.unit else item.title
-    words = tag("p", item.words, class_="small") if item.words else None
+    level = item.watch.level if item.watch is not None else ""
+    pill = tag("span", level, class_=f"pill {level}") if level else None
+    name = tag("figcaption", tag("b", f"{item.title} ({item.unit})" if item.unit else item.title), " ", pill)
+    words = tag("p", item.words, class_="small soft") if item.words else None
     if not len(item.at):
-        return tag(
-            "figure", tag("figcaption", tag("b", title), " ", pill), tag("p", "No case yet.", class_="soft")
-        )
-    return tag("figure", tag("figcaption", tag("b", title), " ", pill), charts.trend(item), words)
+        return tag("figure", name, tag("p", "No case yet.", class_="soft"))
+    return tag("figure", name, charts.trend(item), words)
 
 
 def tables(items: Sequence[GroupTable]) -> Markup | None:
@@ -144,22 +154,21 @@ def tables(items: Sequence[GroupTable]) -> Markup | None:
         "Intervals are 95 %. The upright line in each picture is all cases together; an interval that"
         " spans it says no difference was shown, not that there is none."
     )
-    return section("Where", tag("p", words, class_="soft small"), shown)
+    return section("By scanner, vendor and kind of study", tag("p", words, class_="soft small"), shown)
 
 
 def _group_table(item: GroupTable) -> Markup:
     drawn = item.measures[0] if item.measures else ""
     scale = _scale(item)
-    head = ["", "Runs", "Refused", "Truth known (NPC)", *item.measures, "Mind"]
+    head = ["", "Runs", "Refused", "Truth known (NPC)", *item.measures]
     overall = next((row.estimates[0] for row in item.rows if row.name == "all" and row.estimates), None)
     mark = overall.value if overall is not None else None
     rows = [_group_row(row, scale, mark, len(item.measures)) for row in item.rows]
-    note = f" {item.note}" if item.note else ""
-    picture = f"; pictures: {drawn} from {number(scale[0])} to {number(scale[1])}" if drawn else ""
+    picture = f"{drawn} is drawn from {number(scale[0])} to {number(scale[1])}." if drawn else item.title
     return tag(
         "div",
         tag("h3", item.title),
-        table(head, rows, f"{item.title}{picture}.{note}"),
+        table(head, rows, f"{picture} {item.note}".strip()),
         class_="group",
     )
 
@@ -180,18 +189,20 @@ def _group_row(row: GroupRow, scale: tuple[float, float], mark: float | None, me
         if estimate is None:
             cells.append(tag("span", "too few", class_="soft"))
         elif i == 0:
-            cells.append([charts.interval(estimate, *scale, mark), tag("div", interval(estimate))])
+            cells.append(
+                [charts.interval(estimate, *scale, mark), tag("div", interval(estimate), class_="value")]
+            )
         else:
-            cells.append(interval(estimate))
+            cells.append(tag("span", interval(estimate), class_="value"))
+    warning = tag("div", row.warning, class_="small warn") if row.warning else None
     name = "all together" if row.name == "all" else row.name
-    share = f"{row.refused / row.runs:.1%}" if row.runs else ""
+    share = wording.percent(row.refused / row.runs) if row.runs else ""
     return [
-        tag("b", name) if row.name == "all" else name,
+        [tag("b", name) if row.name == "all" else name, warning],
         f"{row.runs:,}",
         share,
         f"{labelled:,} ({row.npc:,})",
         *cells,
-        tag("span", row.warning, class_="small warn"),
     ]
 
 
@@ -236,7 +247,7 @@ def _criteria(items: Sequence[Measure]) -> Markup:
     rows = [
         [
             m.name,
-            "too few" if m.estimate is None else interval(m.estimate),
+            _value(m.estimate, "too few"),
             "" if m.estimate is None else f"{m.estimate.cases:,}",
             m.meaning,
         ]
@@ -249,7 +260,9 @@ def _criteria(items: Sequence[Measure]) -> Markup:
 def _reviews(item: Agreement) -> Markup:
     total = sum(count for _, count in item.reviews)
     words = (
-        ", ".join(f"{name} {count:,} ({count / total:.0%})" for name, count in item.reviews) if total else ""
+        ", ".join(f"{name} {count:,} ({wording.percent(count / total)})" for name, count in item.reviews)
+        if total
+        else ""
     )
     dice = ""
     if item.dice is not None and item.dice.estimate is not None:

@@ -59,31 +59,37 @@ class Measure:
     target: float | None = None
 
 
-@dataclass(frozen=True)
-class Trend:
-    """One quantity over time, ascending. values (N,); smooth (N,): its EWMA, None without one.
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """What a watcher made of a quantity. path (N,): its statistic over limit: beyond ±1 it is an alarm.
 
-    centre, low, high: of the EWMA, as the watcher set them; reference: how many of the first cases they
-    were set on. change: index of the estimated change. share: values are 0 or 1 and shown as a share.
+    method: "CUSUM" or "EWMA". watch: where "watch" begins on that scale. change: index of the estimated
+    change, None without one.
     """
 
-    name: str
+    method: str
+    path: Floats
+    watch: float
+    level: Level = "quiet"
+    change: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Trend:
+    """One quantity over time, ascending. at, values (N,). reference: how many of the first cases are the
+    baseline. share: values are 0 or 1 and shown as a share. words: one sentence, "" without one."""
+
     title: str
     unit: str
     at: Times
     values: Floats
-    smooth: Floats | None = None
-    centre: float | None = None
-    low: float | None = None
-    high: float | None = None
-    change: int | None = None
-    level: Level = "quiet"
-    words: str = ""
     reference: int = 0
+    watch: Watch | None = None
+    words: str = ""
     share: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reliability:
     """How predicted probability and observed share of NPC go together, for one artefact.
 
@@ -129,7 +135,7 @@ class GroupTable:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Confusion:
     """Categories against the truth. counts (R, C): rows the truth, columns what we said."""
 
@@ -139,7 +145,7 @@ class Confusion:
     counts: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Agreement:
     """What the labels say beyond NPC or not."""
 
@@ -149,7 +155,7 @@ class Agreement:
     dice: Measure | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Content:
     """Everything the report shows besides alarms. not_assessed: one sentence each."""
 

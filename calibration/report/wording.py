@@ -56,6 +56,13 @@ def _things(alarms: int) -> str:
     return "one alarm asks for a look" if alarms == 1 else f"{alarms} alarms ask for a look"
 
 
+def percent(share: float) -> str:
+    """0.024 → "2.4 %", 0.5 → "50 %"; the space does not break."""
+    value = 100 * share
+    digits = f"{value:.1f}" if 0 < abs(value) < 9.95 else f"{value:.0f}"
+    return f"{digits.removesuffix('.0')}\u00a0%"
+
+
 def count(number: int, one: str, many: str) -> str:
     """1 case, 1,200 cases."""
     return f"{number:,} {one if number == 1 else many}"
