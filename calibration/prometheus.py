@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from npc_edge.calibration.alarms import SEVERITY, Alarm, worst
 from npc_edge.calibration.record import Verdict
-from npc_edge.calibration.report.values import GroupTable, Measure, Overview
+from npc_edge.calibration.report.values import Groups, Measure, Overview
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "npc_edge_monitor"
@@ -30,10 +30,10 @@ def exposition(
     verdicts: Sequence[Verdict],
     alarms: Sequence[Alarm],
     measures: Sequence[Measure] = (),
-    tables: Sequence[GroupTable] = (),
+    groups: Groups | None = None,
 ) -> str:
     """The whole text, ending with a line feed."""
-    families = [*_counts(overview), *_watchers(verdicts, alarms), *_estimates(measures), *_groups(tables)]
+    families = [*_counts(overview), *_watchers(verdicts, alarms), *_estimates(measures), *_groups(groups)]
     return "".join(families)
 
 
@@ -141,11 +141,20 @@ def _estimates(measures: Sequence[Measure]) -> Iterable[str]:
     )
 
 
-def _groups(tables: Sequence[GroupTable]) -> Iterable[str]:
-    samples = [
-        Sample(row.runs, (("by", table.title), ("name", row.name))) for table in tables for row in table.rows
+def _groups(groups: Groups | None) -> Iterable[str]:
+    if groups is None:
+        return
+    named = [
+        ((("by", grouping.title), ("name", row.name)), row)
+        for grouping in groups.groupings
+        for row in grouping.rows
     ]
-    yield _family("group_runs", "gauge", "Runs held, by site, vendor and so on.", samples)
+    yield _family(
+        "group_runs", "gauge", "Runs held, by site, vendor and so on.", [Sample(r.runs, n) for n, r in named]
+    )
+    yield _family(
+        "group_refused", "gauge", "Those of them that were refused.", [Sample(r.refused, n) for n, r in named]
+    )
 
 
 def _family(name: str, kind: str, words: str, samples: Sequence[Sample]) -> str:

@@ -10,8 +10,9 @@ from npc_edge.calibration.report.values import (
     Confusion,
     Content,
     Estimate,
+    Grouping,
     GroupRow,
-    GroupTable,
+    Groups,
     Measure,
     Overview,
     Reliability,
@@ -167,25 +168,38 @@ def _reliability() -> Reliability:
     )
 
 
-def _table(title: str, rows: tuple[tuple[str, int, int, int, int, float | None], ...]) -> GroupTable:
-    made = []
-    for name, runs, refused, npc, other, auc in rows:
-        few = "too few labelled cases for intervals worth reading" if npc < 20 else ""
-        half = 0.3 / max(npc, 1) ** 0.5
-        estimates = (
-            (None, None, None)
-            if auc is None
-            else (
-                Estimate(auc, auc - half, min(auc + half, 0.999), npc + other),
-                _estimate(0.08, 0.03, npc + other),
-                None if npc < 20 else _estimate(0.95, half * 4, npc + other),
-            )
+def _row(name: str, runs: int, refused: int, npc: int, other: int, auc: float | None) -> GroupRow:
+    if auc is None:
+        return GroupRow(
+            name, runs, refused, npc, other, (None, None, None), "5 cases with NPC: too few to say"
         )
-        made.append(GroupRow(name, runs, refused, npc, other, estimates, few))
-    return GroupTable(title, ("AUC", "Brier score", "Slope"), tuple(made))
+    half = 0.3 / npc**0.5
+    estimates = (
+        Estimate(auc, auc - half, min(auc + half, 0.999), npc + other),
+        _estimate(0.08, 0.03, npc + other),
+        _estimate(0.95, half * 4, npc + other),
+    )
+    return GroupRow(name, runs, refused, npc, other, estimates)
 
 
-_ALL = ("all", 2431, 58, 96, 316, 0.93)
+GROUPS = Groups(
+    ("AUC", "Brier score", "Slope"),
+    _row("All cases", 2431, 58, 96, 316, 0.93),
+    (
+        Grouping(
+            "Scanner",
+            (
+                _row("scanner A", 1301, 21, 61, 201, 0.95),
+                _row("scanner B", 918, 30, 30, 97, 0.88),
+                _row("station 3fa9c1", 212, 7, 5, 18, None),
+            ),
+        ),
+        Grouping("Vendor", (_row("siemens", 1513, 28, 66, 219, 0.94), _row("ge", 918, 30, 30, 97, 0.88))),
+        Grouping(
+            "T2 fat suppression", (_row("yes", 701, 19, 22, 81, 0.87), _row("no", 1730, 39, 74, 235, 0.95))
+        ),
+    ),
+)
 
 CONTENT = Content(
     OVERVIEW,
@@ -196,22 +210,7 @@ CONTENT = Content(
     ),
     TRENDS,
     (_reliability(),),
-    (
-        _table(
-            "By scanner",
-            (
-                _ALL,
-                ("scanner A", 1301, 21, 61, 201, 0.95),
-                ("scanner B", 918, 30, 30, 97, 0.88),
-                ("station without an alias 1", 212, 7, 5, 18, None),
-            ),
-        ),
-        _table("By vendor", (_ALL, ("siemens", 1513, 28, 66, 219, 0.94), ("ge", 918, 30, 30, 97, 0.88))),
-        _table(
-            "By fat suppression of T2",
-            (_ALL, ("yes", 701, 19, 22, 81, 0.87), ("no", 1730, 39, 74, 235, 0.95)),
-        ),
-    ),
+    GROUPS,
     Agreement(
         (
             Confusion(

@@ -15,7 +15,7 @@ from npc_edge.calibration.report.values import (
     Content,
     Estimate,
     GroupRow,
-    GroupTable,
+    Groups,
     Measure,
     Reliability,
     Trend,
@@ -145,65 +145,60 @@ def _trend(item: Trend) -> Markup:
     return tag("figure", name, charts.trend(item), words)
 
 
-def tables(items: Sequence[GroupTable]) -> Markup | None:
-    """By site, vendor and so on."""
-    shown = [_group_table(item) for item in items if item.rows]
-    if not shown:
+def groups(item: Groups | None) -> Markup | None:
+    """By site, vendor and so on, in one table: all cases first."""
+    if item is None:
         return None
     words = (
-        "Intervals are 95 %. The upright line in each picture is all cases together; an interval that"
-        " spans it says no difference was shown, not that there is none."
+        "Intervals are 95 %. The upright line in each picture is all cases together; an interval across it"
+        " shows no difference, which is not to say that there is none."
     )
+    scale = _scale(item)
+    columns = ("", "Runs", "Refused", "Truth known (NPC)", *item.measures)
+    head = tag("tr", [tag("th", name, scope="col") for name in columns])
+    bodies = [tag("tbody", _group_row(item.overall, item, scale))]
+    for grouping in item.groupings:
+        title = tag("tr", tag("th", grouping.title, scope="rowgroup", colspan=len(columns)))
+        bodies.append(tag("tbody", title, [_group_row(row, item, scale) for row in grouping.rows]))
+    drawn = (
+        f"; {item.measures[0]} is drawn from {number(scale[0])} to {number(scale[1])}"
+        if item.measures
+        else ""
+    )
+    caption = tag("caption", f"All cases, then each group{drawn}")
+    shown = tag("table", caption, tag("thead", head), bodies, class_="groups")
     return section("By scanner, vendor and kind of study", tag("p", words, class_="soft small"), shown)
 
 
-def _group_table(item: GroupTable) -> Markup:
-    drawn = item.measures[0] if item.measures else ""
-    scale = _scale(item)
-    head = ["", "Runs", "Refused", "Truth known (NPC)", *item.measures]
-    overall = next((row.estimates[0] for row in item.rows if row.name == "all" and row.estimates), None)
-    mark = overall.value if overall is not None else None
-    rows = [_group_row(row, scale, mark, len(item.measures)) for row in item.rows]
-    picture = f"{drawn} is drawn from {number(scale[0])} to {number(scale[1])}." if drawn else item.title
-    return tag(
-        "div",
-        tag("h3", item.title),
-        table(head, rows, f"{picture} {item.note}".strip()),
-        class_="group",
-    )
-
-
-def _scale(item: GroupTable) -> tuple[float, float]:
-    if item.measures and item.measures[0] == "AUC":
-        lowest = [r.estimates[0].low for r in item.rows if r.estimates and r.estimates[0] is not None]
-        return (0.0, 1.0) if any(value < _AUC_SCALE[0] for value in lowest) else _AUC_SCALE
-    drawn = [r.estimates[0] for r in item.rows if r.estimates and r.estimates[0] is not None]
+def _scale(item: Groups) -> tuple[float, float]:
+    """Of the pictures: half to 1 for an AUC unless something is lower, else from the numbers."""
+    rows = [item.overall, *(row for grouping in item.groupings for row in grouping.rows)]
+    drawn = [row.estimates[0] for row in rows if row.estimates and row.estimates[0] is not None]
     ends = [v for e in drawn for v in (e.low, e.high, e.value) if np.isfinite(v)]
-    return (min(ends), max(ends)) if ends and max(ends) > min(ends) else _AUC_SCALE
+    if item.measures[:1] == ("AUC",):
+        return (0.0 if ends and min(ends) < _AUC_SCALE[0] else _AUC_SCALE[0]), _AUC_SCALE[1]
+    return (min(ends), max(ends)) if ends and max(ends) > min(ends) else (0.0, 1.0)
 
 
-def _group_row(row: GroupRow, scale: tuple[float, float], mark: float | None, measures: int) -> list[Child]:
-    labelled = row.npc + row.not_npc
+def _group_row(row: GroupRow, item: Groups, scale: tuple[float, float]) -> Markup:
+    overall = item.overall.estimates[0] if item.overall.estimates else None
+    mark = None if overall is None else overall.value
     cells: list[Child] = []
-    for i, estimate in enumerate((*row.estimates, *[None] * (measures - len(row.estimates)))):
+    for place in range(len(item.measures)):
+        estimate = row.estimates[place] if place < len(row.estimates) else None
         if estimate is None:
             cells.append(tag("span", "too few", class_="soft"))
-        elif i == 0:
-            cells.append(
-                [charts.interval(estimate, *scale, mark), tag("div", interval(estimate), class_="value")]
-            )
-        else:
-            cells.append(tag("span", interval(estimate), class_="value"))
-    warning = tag("div", row.warning, class_="small warn") if row.warning else None
-    name = "all together" if row.name == "all" else row.name
+            continue
+        picture = charts.interval(estimate, *scale, mark) if place == 0 else None
+        cells.append([picture, tag("span", interval(estimate), class_="value")])
     share = wording.percent(row.refused / row.runs) if row.runs else ""
-    return [
-        [tag("b", name) if row.name == "all" else name, warning],
-        f"{row.runs:,}",
-        share,
-        f"{labelled:,} ({row.npc:,})",
-        *cells,
-    ]
+    warning = tag("div", row.warning, class_="small warn") if row.warning else None
+    known = f"{row.npc + row.not_npc:,} ({row.npc:,})"
+    return tag(
+        "tr",
+        tag("th", row.name, warning, scope="row"),
+        [tag("td", cell) for cell in (f"{row.runs:,}", share, known, *cells)],
+    )
 
 
 def agreement(item: Agreement) -> Markup | None:

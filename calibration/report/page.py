@@ -28,7 +28,7 @@ def render(content: Content, verdicts: Sequence[Verdict], alarms: Sequence[Alarm
         alarm_sections.alarms(alarms, overview),
         number_sections.reliability(content.reliability),
         number_sections.trends(content.trends),
-        number_sections.tables(content.tables),
+        number_sections.groups(content.groups),
         number_sections.agreement(content.agreement),
         alarm_sections.watchers(verdicts, alarms),
         number_sections.not_assessed(content.not_assessed),

@@ -110,7 +110,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One group of cases: a site, a vendor. estimates: in the order of the table's measures; None: too few.
+    """One group of cases: a site, a vendor. estimates: in the order of the measures; None: too few cases.
 
     warning: what its number of cases does not allow.
     """
@@ -122,17 +122,23 @@ class GroupRow:
     not_npc: int
     estimates: tuple[Estimate | None, ...] = ()
     warning: str = ""
-    level: Level = "quiet"
 
 
 @dataclass(frozen=True)
-class GroupTable:
-    """Cases split one way. measures: the names of the estimates; the first one is drawn."""
+class Grouping:
+    """Cases split one way: by vendor, say."""
 
     title: str
-    measures: tuple[str, ...]
     rows: tuple[GroupRow, ...]
-    note: str = ""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The same measures of all cases and of every group. measures: their names; the first one is drawn."""
+
+    measures: tuple[str, ...]
+    overall: GroupRow
+    groupings: tuple[Grouping, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +169,6 @@ class Content:
     headline_measures: tuple[Measure, ...] = ()
     trends: tuple[Trend, ...] = ()
     reliability: tuple[Reliability, ...] = ()
-    tables: tuple[GroupTable, ...] = ()
+    groups: Groups | None = None
     agreement: Agreement = field(default_factory=Agreement)
     not_assessed: tuple[str, ...] = ()
