@@ -13,13 +13,10 @@ Exit codes for cron, apart from those of the command line (0-7):
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from npc_edge.calibration.record import Level, Verdict
-from npc_edge.calibration.report.values import Overview
-from npc_edge.calibration.report.wording import iso
 
 EXIT_CODES: dict[Level, int] = {"quiet": 0, "watch": 10, "act": 11}
 SEVERITY: dict[Level, int] = {"quiet": 0, "watch": 1, "act": 2}
@@ -38,6 +35,7 @@ class Acknowledgement:
     at: int
     until: int
     note: str = ""
+    by: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -56,14 +54,16 @@ class Alarm:
         return self.verdict.watcher, self.verdict.group
 
 
-def acknowledge(verdict: Verdict, now: int, days: float = DEFAULT_DAYS, note: str = "") -> Acknowledgement:
+def acknowledge(
+    verdict: Verdict, now: int, days: float = DEFAULT_DAYS, note: str = "", by: str = ""
+) -> Acknowledgement:
     """Take note of an alarm for so many days. ValueError for a quiet verdict or days out of (0, 366]."""
     if verdict.level == "quiet":
         raise ValueError(f"{verdict.watcher} of {verdict.group} is quiet: there is nothing to acknowledge")
     if not 0 < days <= LONGEST_DAYS:
         raise ValueError(f"an acknowledgement lasts more than 0 and at most {LONGEST_DAYS} days")
     until = now + round(days * _DAY_MS)
-    return Acknowledgement(verdict.watcher, verdict.group, verdict.level, now, until, note)
+    return Acknowledgement(verdict.watcher, verdict.group, verdict.level, now, until, note, by)
 
 
 def holds(item: Acknowledgement, verdict: Verdict, now: int) -> bool:
@@ -75,7 +75,8 @@ def holds(item: Acknowledgement, verdict: Verdict, now: int) -> bool:
 def open_alarms(
     verdicts: Iterable[Verdict], acknowledgements: Sequence[Acknowledgement], now: int
 ) -> tuple[Alarm, ...]:
-    """Every verdict that is not quiet: those nobody acknowledged first, the worst first among them."""
+    """Every verdict that is not quiet: those nobody acknowledged first, the worst first among them; else in
+    the order given."""
     found = []
     for verdict in verdicts:
         if verdict.level == "quiet":
@@ -85,8 +86,8 @@ def open_alarms(
     return tuple(sorted(found, key=_order))
 
 
-def _order(alarm: Alarm) -> tuple[bool, int, str, str]:
-    return alarm.acknowledged is not None, -SEVERITY[alarm.verdict.level], *alarm.key
+def _order(alarm: Alarm) -> tuple[bool, int]:
+    return alarm.acknowledged is not None, -SEVERITY[alarm.verdict.level]
 
 
 def over(
@@ -115,46 +116,3 @@ def worst(alarms: Iterable[Alarm]) -> Level:
 def exit_code(alarms: Iterable[Alarm]) -> int:
     """What `monitor status --exit-code` returns to cron."""
     return EXIT_CODES[worst(alarms)]
-
-
-def json_line(overview: Overview, alarms: Sequence[Alarm]) -> str:
-    """The state as one JSON object on one line, without the line's end. schema_version counts its changes."""
-    level = worst(alarms)
-    document = {
-        "schema_version": "1",
-        "research_use_only": True,
-        "at": iso(overview.made_at),
-        "level": level,
-        "exit_code": EXIT_CODES[level],
-        "runs": overview.runs,
-        "refused": overview.refused,
-        "with_truth": overview.with_truth,
-        "first_run": iso(overview.first_at),
-        "last_run": iso(overview.last_at),
-        "watchers": overview.watchers,
-        "alarms": [_described(alarm) for alarm in alarms],
-    }
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
-
-
-def _described(alarm: Alarm) -> dict[str, object]:
-    verdict, seen = alarm.verdict, alarm.acknowledged
-    return {
-        "watcher": verdict.watcher,
-        "group": verdict.group,
-        "level": verdict.level,
-        "statistic": _finite(verdict.statistic),
-        "limit": _finite(verdict.limit),
-        "cases": verdict.cases,
-        "reason": verdict.reason,
-        "check_first": verdict.check_first,
-        "power": verdict.power,
-        "acknowledged": None
-        if seen is None
-        else {"level": seen.level, "at": iso(seen.at), "until": iso(seen.until), "note": seen.note},
-    }
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity."""
-    return value if abs(value) < float("inf") else None

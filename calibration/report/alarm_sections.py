@@ -14,17 +14,19 @@ from npc_edge.calibration.report.values import Overview
 _MOST_STEPS = 3
 
 
-def lead(overview: Overview, alarms: Sequence[Alarm]) -> Markup:
+def lead(overview: Overview, verdicts: Sequence[Verdict], alarms: Sequence[Alarm]) -> Markup:
     """The state in a sentence, and what it rests on."""
     level = worst(alarms)
     fresh = [alarm for alarm in alarms if alarm.acknowledged is None]
     acting = [alarm for alarm in fresh if alarm.verdict.level == level]
     words = wording.headline(level, len(acting), len(alarms) - len(fresh), overview.watchers)
     known = level if overview.watchers else "unknown"
+    said = [alarm.verdict for alarm in acting] or [v for v in verdicts if v.watcher == "baseline"]
+    why = said[0].reason if said else ""
     return tag(
         "section",
         tag("h1", words),
-        tag("p", acting[0].verdict.reason, class_="why") if acting else None,
+        tag("p", why, class_="why") if why else None,
         tag("p", _basis(overview), class_="soft"),
         class_=f"lead {known}",
     )
@@ -107,8 +109,9 @@ def _acknowledged(alarm: Alarm) -> Markup | None:
     seen = alarm.acknowledged
     if seen is None:
         return None
+    by = f"by {seen.by} " if seen.by else ""
     note = f": {seen.note}" if seen.note else ""
-    words = f"on {wording.day(seen.at)}, until {wording.day(seen.until)} unless it gets worse{note}"
+    words = f"{by}on {wording.day(seen.at)}, until {wording.day(seen.until)} unless it gets worse{note}"
     return tag("p", tag("b", "Acknowledged "), words, class_="small")
 
 

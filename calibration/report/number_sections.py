@@ -70,7 +70,7 @@ def _measure_card(measure: Measure) -> Markup:
     spread = ""
     if np.isfinite(estimate.low):
         spread = f"95 % interval {_digits(estimate.low)} to {_digits(estimate.high)}; "
-    small = f"{spread}{wording.count(estimate.cases, 'case', 'cases')}. {measure.meaning}"
+    small = f"{spread}{wording.count(estimate.n, 'case', 'cases')}. {measure.meaning}"
     return _card(measure.name, _digits(estimate.value), small)
 
 
@@ -243,7 +243,7 @@ def _criteria(items: Sequence[Measure]) -> Markup:
         [
             m.name,
             _value(m.estimate, "too few"),
-            "" if m.estimate is None else f"{m.estimate.cases:,}",
+            "" if m.estimate is None else f"{m.estimate.n:,}",
             m.meaning,
         ]
         for m in items
@@ -262,7 +262,7 @@ def _reviews(item: Agreement) -> Markup:
     dice = ""
     if item.dice is not None and item.dice.estimate is not None:
         e = item.dice.estimate
-        dice = f"Dice of corrected masks {interval(e)} on {wording.count(e.cases, 'case', 'cases')}."
+        dice = f"Dice of corrected masks {interval(e)} on {wording.count(e.n, 'case', 'cases')}."
     return tag("p", f"Masks reviewed: {words}. " if words else "", dice)
 
 

@@ -22,7 +22,7 @@ def render(content: Content, verdicts: Sequence[Verdict], alarms: Sequence[Alarm
     overview = content.overview
     main = tag(
         "main",
-        alarm_sections.lead(overview, alarms),
+        alarm_sections.lead(overview, verdicts, alarms),
         alarm_sections.first_steps(overview, alarms),
         number_sections.facts(content),
         alarm_sections.alarms(alarms, overview),

@@ -18,7 +18,7 @@ Times = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Overview:
-    """What the monitor holds. watchers: how many verdicts there are, quiet ones too.
+    """What the monitor holds. watchers: how many could have alarmed by now, quiet ones too.
 
     refused: reason code → runs. recorded: runs ever recorded, also those that retention has removed since;
     None where nobody counted.
@@ -41,12 +41,13 @@ class Overview:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval (NaN without one) and how many cases it is from."""
+    """A number with its 95 % interval (NaN without one), from n cases."""
 
     value: float
     low: float
     high: float
-    cases: int
+    n: int
+    warning: str = ""
 
 
 @dataclass(frozen=True)

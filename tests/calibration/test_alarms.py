@@ -10,12 +10,12 @@ from npc_edge.calibration.alarms import (
     EXIT_CODES,
     acknowledge,
     exit_code,
-    json_line,
     open_alarms,
     over,
     worst,
 )
 from npc_edge.calibration.record import Verdict
+from npc_edge.calibration.report.line import json_line
 
 ACT, WATCH, LATENCY, QUIET = VERDICTS[:4]
 
@@ -29,14 +29,14 @@ def names(verdicts: tuple[Verdict, ...], *seen: Verdict, at: int = NOW) -> list[
 def test_alarms_are_what_is_not_quiet_the_worst_first() -> None:
     assert names((QUIET, WATCH, LATENCY, ACT)) == [
         (ACT.watcher, False),
-        (LATENCY.watcher, False),
         (WATCH.watcher, False),
+        (LATENCY.watcher, False),
     ]
 
 
 def test_an_acknowledged_alarm_comes_last_and_counts_no_more() -> None:
     alarms = open_alarms(VERDICTS, [acknowledge(ACT, NOW)], NOW)
-    assert [a.verdict.watcher for a in alarms] == [LATENCY.watcher, WATCH.watcher, ACT.watcher]
+    assert [a.verdict.watcher for a in alarms] == [WATCH.watcher, LATENCY.watcher, ACT.watcher]
     assert worst(alarms) == "watch"
     assert exit_code(alarms) == 10
 
