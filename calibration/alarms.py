@@ -2,7 +2,8 @@
 
 Pure functions: whoever calls them keeps the acknowledgements. An acknowledged alarm stays quiet until it gets
 worse (watch becomes act), until its time is over, or until it has fallen quiet by itself: when it comes back
-after that, it is a new alarm. It never leaves the report.
+after that, it is a new alarm. It never leaves the report. One change is often seen by many watchers: they
+make one incident, and to acknowledge one of them is enough.
 
 Exit codes for cron, apart from those of the command line (0-7):
 
@@ -22,6 +23,8 @@ EXIT_CODES: dict[Level, int] = {"quiet": 0, "watch": 10, "act": 11}
 SEVERITY: dict[Level, int] = {"quiet": 0, "watch": 1, "act": 2}
 DEFAULT_DAYS = 30
 LONGEST_DAYS = 366
+NEAR_CASES = 50
+"""Change points up to so many cases apart are taken for one change: they are not known better than that."""
 _DAY_MS = 86_400_000
 
 
@@ -76,14 +79,49 @@ def open_alarms(
     verdicts: Iterable[Verdict], acknowledgements: Sequence[Acknowledgement], now: int
 ) -> tuple[Alarm, ...]:
     """Every verdict that is not quiet: those nobody acknowledged first, the worst first among them; else in
-    the order given."""
+    the order given. An acknowledgement covers whatever else saw the same change, unless that is worse."""
     found = []
     for verdict in verdicts:
-        if verdict.level == "quiet":
+        if verdict.level != "quiet":
+            holding = [item for item in acknowledgements if holds(item, verdict, now)]
+            found.append(Alarm(verdict, max(holding, key=lambda item: item.at, default=None)))
+    known = [alarm for alarm in found if alarm.acknowledged is not None]
+    covered = [alarm if alarm.acknowledged is not None else _covered(alarm, known) for alarm in found]
+    return tuple(sorted(covered, key=_order))
+
+
+def _covered(alarm: Alarm, known: Sequence[Alarm]) -> Alarm:
+    for other in known:
+        seen = other.acknowledged
+        if seen is None or SEVERITY[alarm.verdict.level] > SEVERITY[seen.level]:
             continue
-        holding = [item for item in acknowledgements if holds(item, verdict, now)]
-        found.append(Alarm(verdict, max(holding, key=lambda item: item.at, default=None)))
-    return tuple(sorted(found, key=_order))
+        if same_change(alarm.verdict, other.verdict):
+            return Alarm(alarm.verdict, seen)
+    return alarm
+
+
+def same_change(one: Verdict, other: Verdict) -> bool:
+    """Whether two verdicts see one change: their change points lie close, or they ask for one check."""
+    if one.since is None or other.since is None:
+        return bool(one.check_first) and one.check_first == other.check_first
+    return abs(one.since - other.since) <= NEAR_CASES
+
+
+def incidents(alarms: Iterable[Alarm]) -> tuple[tuple[Alarm, ...], ...]:
+    """Alarms that saw the same change together, in the order of the first of each: what happened is one thing
+    to look at, however many watchers saw it. Acknowledged ones are apart."""
+    found: list[list[Alarm]] = []
+    for alarm in alarms:
+        for together in found:
+            lead = together[0]
+            if (lead.acknowledged is None) == (alarm.acknowledged is None) and same_change(
+                lead.verdict, alarm.verdict
+            ):
+                together.append(alarm)
+                break
+        else:
+            found.append([alarm])
+    return tuple(map(tuple, found))
 
 
 def _order(alarm: Alarm) -> tuple[bool, int]:

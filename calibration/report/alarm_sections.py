@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npc_edge.calibration.alarms import SEVERITY, Alarm, worst
+from npc_edge.calibration.alarms import SEVERITY, Alarm, incidents, worst
 from npc_edge.calibration.markup import Child, Markup, table, tag
 from npc_edge.calibration.record import Verdict
 from npc_edge.calibration.report import wording
@@ -12,14 +12,16 @@ from npc_edge.calibration.report.axes import number
 from npc_edge.calibration.report.values import Overview
 
 _MOST_STEPS = 3
+_MOST_OTHERS = 6
 
 
 def lead(overview: Overview, verdicts: Sequence[Verdict], alarms: Sequence[Alarm]) -> Markup:
     """The state in a sentence, and what it rests on."""
     level = worst(alarms)
-    fresh = [alarm for alarm in alarms if alarm.acknowledged is None]
-    acting = [alarm for alarm in fresh if alarm.verdict.level == level]
-    words = wording.headline(level, len(acting), len(alarms) - len(fresh), overview.watchers)
+    leads = [together[0] for together in incidents(alarms)]
+    acting = [lead for lead in leads if lead.acknowledged is None and lead.verdict.level == level]
+    seen = sum(lead.acknowledged is not None for lead in leads)
+    words = wording.headline(level, len(acting), seen, overview.watchers)
     known = level if overview.watchers else "unknown"
     said = [alarm.verdict for alarm in acting] or [v for v in verdicts if v.watcher == "baseline"]
     why = said[0].reason if said else ""
@@ -48,9 +50,9 @@ def _basis(overview: Overview) -> str:
 def first_steps(overview: Overview, alarms: Sequence[Alarm]) -> Markup:
     """What to check, worst first, every check once."""
     steps: list[str] = []
-    for alarm in alarms:
-        if alarm.acknowledged is None and alarm.verdict.check_first not in steps:
-            steps.append(alarm.verdict.check_first)
+    for lead, *_ in incidents(alarms):
+        if lead.acknowledged is None and lead.verdict.check_first not in steps:
+            steps.append(lead.verdict.check_first)
     if steps:
         body: Child = tag("ol", [tag("li", step) for step in steps[:_MOST_STEPS]])
     elif min(overview.npc, overview.not_npc) == 0:
@@ -66,41 +68,39 @@ def first_steps(overview: Overview, alarms: Sequence[Alarm]) -> Markup:
     return tag("section", tag("h2", "What to do first"), body, rest, class_="first")
 
 
-def alarms(items: Sequence[Alarm], overview: Overview) -> Markup | None:
-    """One card for all alarms that ask for the same check; acknowledged ones after the others."""
+def alarms(items: Sequence[Alarm]) -> Markup | None:
+    """One card for every incident; acknowledged ones after the others."""
     if not items:
         return None
-    cards = [_card(together) for together in _folded(items)]
+    cards = [_card(number, together) for number, together in enumerate(incidents(items), 1)]
     note = (
-        "Acknowledge one with npc-edge monitor ack; it stays quiet until it gets worse or its time is over."
+        "Acknowledge one by its number (npc-edge monitor acknowledge 1): it stays quiet until it gets worse"
+        " or its time is over."
     )
     return tag("section", tag("h2", "Alarms"), tag("p", note, class_="soft small"), cards)
 
 
-def _folded(items: Sequence[Alarm]) -> list[list[Alarm]]:
-    """Alarms with one thing to check and one fate belong together, in the order of the first of each."""
-    together: dict[tuple[str, bool], list[Alarm]] = {}
-    for alarm in items:
-        key = (alarm.verdict.check_first, alarm.acknowledged is not None)
-        together.setdefault(key, []).append(alarm)
-    return list(together.values())
-
-
-def _card(together: Sequence[Alarm]) -> Markup:
+def _card(place: int, together: Sequence[Alarm]) -> Markup:
     first, *others = together
     verdict, seen = first.verdict, first.acknowledged
     level = verdict.level if seen is None else "seen"
-    pill = tag(
-        "span", verdict.level if seen is None else f"{verdict.level}, acknowledged", class_=f"pill {level}"
-    )
+    state = verdict.level if seen is None else f"{verdict.level}, acknowledged"
+    more = len(others) - _MOST_OTHERS
+    shown = [tag("li", _also(other)) for other in others[:_MOST_OTHERS]]
+    rest = tag("li", f"and {more} more, in the table of every watcher") if more > 0 else None
     return tag(
         "article",
-        tag("h3", pill, " ", verdict.reason),
-        tag("p", tag("b", "Check first: "), verdict.check_first),
+        tag("h3", tag("span", state, class_=f"pill {level}"), f" {place}. {verdict.reason}"),
+        tag("p", tag("b", "Check first: "), verdict.check_first) if verdict.check_first else None,
         tag("p", tag("b", "What it could see: "), verdict.power, class_="small"),
         _acknowledged(first),
         tag("p", _source(verdict), class_="small soft"),
-        tag("ul", [tag("li", _also(other)) for other in others], class_="small soft") if others else None,
+        [
+            tag("p", "The same change was seen by:", class_="small soft"),
+            tag("ul", shown, rest, class_="small soft"),
+        ]
+        if others
+        else None,
         class_=f"alarm {level}",
     )
 
@@ -123,9 +123,9 @@ def _source(verdict: Verdict) -> str:
     )
 
 
-def _also(alarm: Alarm) -> list[Child]:
+def _also(alarm: Alarm) -> str:
     verdict = alarm.verdict
-    return [f"Also {verdict.level}: {verdict.reason} ({_source(verdict)})"]
+    return f"{verdict.level}: {verdict.reason} ({_source(verdict)})"
 
 
 def watchers(verdicts: Sequence[Verdict], items: Sequence[Alarm]) -> Markup | None:
@@ -147,9 +147,16 @@ def watchers(verdicts: Sequence[Verdict], items: Sequence[Alarm]) -> Markup | No
                 pill,
                 f"{number(v.statistic)} / {number(v.limit)}",
                 f"{v.cases:,}",
-                v.power,
+                [v.reason, tag("div", v.power, class_="soft")],
             ]
         )
-    head = ("Watcher", "Cases of", "State", "Statistic / limit", "Cases", "What it could have seen by now")
+    head = (
+        "Watcher",
+        "Cases of",
+        "State",
+        "Statistic / limit",
+        "Cases",
+        "What it says, and what it could have seen by now",
+    )
     caption = "A quiet watcher proves nothing beyond what it could have seen"
     return tag("section", tag("h2", "Every watcher and its power"), table(head, rows, caption), class_="wide")

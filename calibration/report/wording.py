@@ -39,13 +39,13 @@ PSEUDONYMOUS = (
 
 
 def headline(level: Level, alarms: int, acknowledged: int, watchers: int) -> str:
-    """The state in one sentence. alarms: those nobody acknowledged."""
+    """The state in one sentence. alarms: incidents nobody acknowledged; acknowledged: those somebody did."""
     if watchers == 0:
         return "No statement yet: there are too few cases to watch anything"
     if level == "act":
         return f"Act: {_things(alarms)} before the scores are relied on"
     if level == "watch":
-        return f"Watch: {'one quantity has' if alarms == 1 else f'{alarms} quantities have'} moved"
+        return f"Watch: {'something has' if alarms == 1 else f'{alarms} things have'} moved"
     if acknowledged:
         known = "one alarm is" if acknowledged == 1 else f"{acknowledged} alarms are"
         return f"Quiet: nothing new; {known} acknowledged and not over"
@@ -53,7 +53,7 @@ def headline(level: Level, alarms: int, acknowledged: int, watchers: int) -> str
 
 
 def _things(alarms: int) -> str:
-    return "one alarm asks for a look" if alarms == 1 else f"{alarms} alarms ask for a look"
+    return "one thing asks for a look" if alarms == 1 else f"{alarms} things ask for a look"
 
 
 def percent(share: float) -> str:
