@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from npc_edge.calibration.rows import JSON_COLUMNS, RUN_COLUMNS, RunReader
 from npc_edge.calibration.schema import StoreError
 
+_NAMES = ("case_key", "accession_key", "version", "bundle", "bundle_sha256", "artefact", "backend")
 _WORDS = frozenset(
-    ("case_key", "accession_key", "version", "bundle", "bundle_sha256", "artefact", "backend", "precision")
-    + ("outcome", "finding", "category_ajcc8", "category_ajcc9", "evidence")
+    (*_NAMES, "precision", "outcome", "finding", "category_ajcc8", "category_ajcc9", "evidence")
 )
 _SERIES_WORDS = frozenset({"vendor", "model_key", "station_key", "fat_suppression", "role"})
 _SERIES_NUMBERS = frozenset(

@@ -40,8 +40,8 @@ class CaseRecord:
     """One run. at: UTC, milliseconds since 1970. score: raw logit. features: name → value, e.g. "t1.median".
 
     evidence: "structure.side" → "unequivocal", "equivocal" or "not_assessable" (without ".side" when neither
-    side is). quality: check → passed. reasons: codes only. case_key: "" when nothing could be read.
-    accession_key: "" without an accession number. quality_control: a phantom, marked as one in its headers.
+    side is). quality: check → passed. reasons: codes only. case_key: of its own for each run that could read
+    nothing. accession_key: "" without an accession number. quality_control: its headers say so.
     """
 
     case_key: str

@@ -67,10 +67,14 @@ MIGRATIONS: tuple[Migration, ...] = (
         "CREATE TABLE aliases (key TEXT PRIMARY KEY, name TEXT NOT NULL)",
         """CREATE TABLE acknowledgements (
             id INTEGER PRIMARY KEY,
-            alarm TEXT NOT NULL,
+            watcher TEXT NOT NULL,
+            grouped TEXT NOT NULL,
+            level TEXT NOT NULL,
             at INTEGER NOT NULL,
+            until INTEGER NOT NULL,
+            note TEXT NOT NULL,
             who TEXT NOT NULL,
-            note TEXT NOT NULL
+            ended INTEGER
         )""",
     ),
 )

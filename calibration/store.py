@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from npc_edge.calibration.record import Acquired, CaseRecord, Truth
+from npc_edge.calibration.record import Acquired, CaseRecord, Level, Truth
 from npc_edge.calibration.rows import (
     RUN_COLUMNS,
     TRUTH_COLUMNS,
@@ -35,16 +35,20 @@ __all__ = ["Acknowledgement", "Counts", "Scanner", "Store", "StoreError"]
 _CHUNK = 1000
 _ADD_RUN = f"INSERT INTO runs ({', '.join(RUN_COLUMNS)}) VALUES ({', '.join('?' * len(RUN_COLUMNS))})"
 _ADD_TRUTH = f"INSERT INTO truths ({', '.join(TRUTH_COLUMNS)}) VALUES ({', '.join('?' * len(TRUTH_COLUMNS))})"
+_SEEN = "watcher, grouped, level, at, until, note, who"
 
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """Somebody has seen an alarm. alarm: its id. at: UTC, milliseconds since 1970."""
+    """Somebody has seen an alarm. level: how bad it was then. at, until: UTC, milliseconds since 1970."""
 
-    alarm: str
+    watcher: str
+    group: str
+    level: Level
     at: int
-    by: str
+    until: int
     note: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,18 +206,27 @@ class Store:
         """Key → name."""
         return dict(self._read("SELECT key, name FROM aliases ORDER BY name"))
 
-    def acknowledge(self, given: Acknowledgement) -> None:
-        """Note that an alarm was seen."""
-        values = (given.alarm, given.at, given.by, given.note)
+    def acknowledge(self, seen: Acknowledgement) -> None:
+        """Keep that an alarm was seen."""
+        query = f"INSERT INTO acknowledgements ({_SEEN}) VALUES (?, ?, ?, ?, ?, ?, ?)"
         with self._writing("keep the acknowledgement"):
-            self._db.execute(
-                "INSERT INTO acknowledgements (alarm, at, who, note) VALUES (?, ?, ?, ?)", values
-            )
+            self._db.execute(query, tuple(vars(seen).values()))
 
-    def acknowledgements(self) -> tuple[Acknowledgement, ...]:
-        """All of them, in order of entry."""
-        rows = self._read("SELECT alarm, at, who, note FROM acknowledgements ORDER BY id")
+    def acknowledgements(self, current: bool = True) -> tuple[Acknowledgement, ...]:
+        """Those that were not ended, or every one there ever was, in order of entry."""
+        rows = self._read(
+            f"SELECT {_SEEN} FROM acknowledgements WHERE ? <= (ended IS NULL) ORDER BY id", (current,)
+        )
         return tuple(Acknowledgement(*row) for row in rows)
+
+    def end(self, over: Sequence[Acknowledgement], at: int) -> None:
+        """These acknowledgements hold no longer; history keeps them. at: UTC, milliseconds since 1970."""
+        query = (
+            "UPDATE acknowledgements SET ended = ? WHERE ended IS NULL "
+            "AND watcher = ? AND grouped = ? AND level = ? AND at = ?"
+        )
+        with self._writing("end an acknowledgement"):
+            self._db.executemany(query, [(at, s.watcher, s.group, s.level, s.at) for s in over])
 
     # --- keeping ------------------------------------------------------------------------------------------
 

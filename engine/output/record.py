@@ -7,6 +7,7 @@ key alone is that of result.json, for it is how a person finds a case.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -73,11 +74,12 @@ def _key(key_for: KeyFor, kind: str, text: str) -> str:
 
 
 def _case_key(outcome: Outcome) -> str:
-    """The study's key; for NIfTI images one of a sample of their voxels; "" when nothing was read."""
+    """The study's key; for NIfTI images one of a sample of their voxels; drawn when nothing was read, so that
+    two unreadable studies are not taken for one."""
     if outcome.study is not None:
         return outcome.key_for(outcome.study.study_instance_uid)
     if not outcome.volumes:
-        return ""
+        return secrets.token_hex(16)
     digest = hashlib.sha256()
     for name, volume in sorted(outcome.volumes.items()):
         step = tuple(slice(None, None, max(1, length // _SAMPLE)) for length in volume.voxels.shape)

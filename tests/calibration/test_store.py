@@ -23,9 +23,7 @@ DAY = 86_400_000
 
 def record(case: str = "c1", at: int = 1_000, **changes: object) -> CaseRecord:
     """A run of which every field says something."""
-    t1 = Acquired(
-        "T1", "ge", "m1", "s1", 3.0, "no", 600.0, 12.5, None, spacing_mm=(4.0, 0.5, 0.5), slices=36
-    )
+    t1 = Acquired("T1", "ge", "m1", "s1", 3.0, "no", 600.0, 12.5, None, spacing_mm=(4.0, 0.5, 0.5), slices=36)
     made = CaseRecord(
         case_key=case,
         accession_key=f"a-{case}",
@@ -181,15 +179,22 @@ def test_an_accession_key_finds_its_cases(path: Path) -> None:
 
 
 def test_names_and_acknowledgements(path: Path) -> None:
-    seen = Acknowledgement("score.cusum/all", 5, "Dr Physicist", "fat suppression changed")
+    seen = Acknowledgement(
+        "score.cusum", "vendor=ge", "watch", 5, 9, "fat suppression changed", "a physicist"
+    )
+    other = Acknowledgement("volume.ewma", "all", "act", 6, 9)
     with Store.open(path) as store:
         store.alias("s1", "scanner A")
         store.alias("s1", "scanner B")
         store.alias("s2", "gone")
         store.alias("s2", "")
         store.acknowledge(seen)
+        store.acknowledge(other)
         assert store.aliases() == {"s1": "scanner B"}
-        assert store.acknowledgements() == (seen,)
+        assert store.acknowledgements() == (seen, other)
+        store.end([seen], 7)
+        assert store.acknowledgements() == (other,)
+        assert store.acknowledgements(current=False) == (seen, other)
 
 
 def test_scanners_are_counted(path: Path) -> None:
@@ -239,7 +244,7 @@ def test_the_files_are_their_owners_alone(path: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
-# --- schema ---------------------------------------------------------------------------------------------------
+# --- schema -------------------------------------------------------------------------------------------------
 
 
 def test_an_older_database_is_brought_to_the_newest_schema(path: Path) -> None:
@@ -298,7 +303,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         Store.open(tmp_path / "nowhere" / "monitor.sqlite")
 
 
-# --- ends of a process ----------------------------------------------------------------------------------------
+# --- ends of a process --------------------------------------------------------------------------------------
 
 _RECORDS = """
 import sys
