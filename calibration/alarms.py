@@ -101,9 +101,12 @@ def _covered(alarm: Alarm, known: Sequence[Alarm]) -> Alarm:
 
 
 def same_change(one: Verdict, other: Verdict) -> bool:
-    """Whether two verdicts see one change: their change points lie close, or they ask for one check."""
+    """Whether two verdicts see one change: their change points lie close; or, where one has none, they are
+    of one quantity or ask for one check."""
     if one.since is None or other.since is None:
-        return bool(one.check_first) and one.check_first == other.check_first
+        quantities = {v.watcher.rpartition(".")[0] for v in (one, other)}
+        same = one.group == other.group and len(quantities) == 1 and "" not in quantities
+        return same or (bool(one.check_first) and one.check_first == other.check_first)
     return abs(one.since - other.since) <= NEAR_CASES
 
 

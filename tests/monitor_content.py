@@ -9,7 +9,6 @@ from npc_edge.calibration.report.values import (
     Agreement,
     Confusion,
     Content,
-    Estimate,
     Grouping,
     GroupRow,
     Groups,
@@ -19,6 +18,7 @@ from npc_edge.calibration.report.values import (
     Trend,
     Watch,
 )
+from npc_edge.calibration.watch.estimate import Estimate
 
 DAY = 86_400_000
 START = 1_767_225_600_000  # 1 January 2026, UTC

@@ -44,7 +44,7 @@ def records(of: Department) -> Iterator[CaseRecord]:
     after = np.arange(of.cases) >= of.changed * of.cases
     suppressed = on_b & after
     score = rng.normal(-1.2, 2.0, of.cases) - 1.6 * suppressed
-    noise = rng.standard_normal((of.cases, 6))
+    noise = rng.standard_normal((of.cases, 7))
     refused = rng.random(of.cases) < of.refused
     seconds = rng.lognormal(1.4, 0.12, of.cases)
     kind = rng.integers(4, size=of.cases)
@@ -118,7 +118,7 @@ def _features(noise: np.ndarray, suppressed: bool) -> dict[str, float]:
         "t1.iqr": float(120 + 12 * noise[2]),
         "t2.median": float(t2),
         "t2.iqr": float(150 + 15 * noise[3]),
-        "t2.bright": float(2.4 + 0.2 * noise[2]),
+        "t2.bright": float(2.4 + 0.2 * noise[6]),
     }
 
 

@@ -48,13 +48,14 @@ def _basis(overview: Overview) -> str:
 
 
 def first_steps(overview: Overview, alarms: Sequence[Alarm]) -> Markup:
-    """What to check, worst first, every check once."""
-    steps: list[str] = []
-    for lead, *_ in incidents(alarms):
-        if lead.acknowledged is None and lead.verdict.check_first not in steps:
-            steps.append(lead.verdict.check_first)
+    """What to check for the alarms of the worst level, every check once."""
+    level, steps = worst(alarms), dict[str, None]()
+    leads = [together[0] for together in incidents(alarms) if together[0].acknowledged is None]
+    for lead in leads:
+        if lead.verdict.level == level and lead.verdict.check_first:
+            steps[lead.verdict.check_first] = None
     if steps:
-        body: Child = tag("ol", [tag("li", step) for step in steps[:_MOST_STEPS]])
+        body: Child = tag("ol", [tag("li", step) for step in list(steps)[:_MOST_STEPS]])
     elif min(overview.npc, overview.not_npc) == 0:
         body = tag(
             "p",
@@ -63,8 +64,8 @@ def first_steps(overview: Overview, alarms: Sequence[Alarm]) -> Markup:
         )
     else:
         body = tag("p", "Nothing has to be checked.")
-    more = len(steps) - _MOST_STEPS
-    rest = tag("p", f"{more} more below.", class_="soft small") if more > 0 else None
+    more = len(leads) - min(len(steps), _MOST_STEPS)
+    rest = tag("p", f"{more} more below.", class_="soft small") if steps and more > 0 else None
     return tag("section", tag("h2", "What to do first"), body, rest, class_="first")
 
 
@@ -124,8 +125,7 @@ def _source(verdict: Verdict) -> str:
 
 
 def _also(alarm: Alarm) -> str:
-    verdict = alarm.verdict
-    return f"{verdict.level}: {verdict.reason} ({_source(verdict)})"
+    return f"{alarm.verdict.level}: {alarm.verdict.reason}"
 
 
 def watchers(verdicts: Sequence[Verdict], items: Sequence[Alarm]) -> Markup | None:

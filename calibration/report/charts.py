@@ -12,10 +12,12 @@ import numpy as np
 
 from npc_edge.calibration.markup import Child, Markup, tag
 from npc_edge.calibration.report.axes import bin_means, date_ticks, number, round_ticks, thinned
-from npc_edge.calibration.report.values import Estimate, Floats, Reliability, Trend, Watch
+from npc_edge.calibration.report.values import Floats, Reliability, Trend, Watch
 from npc_edge.calibration.report.wording import day, percent
+from npc_edge.calibration.watch.estimate import Estimate
 
 _BINS = 52
+_LABEL = 150.0  # wide is what is written at a change
 _FARTHEST = 2.0
 """A watcher's path is drawn up to so many limits; beyond, it runs along the edge."""
 
@@ -183,7 +185,7 @@ def _change(item: Trend, above: Frame, below: Frame) -> Child:
         return None
     at = int(item.at[item.watch.change])
     x = above.x(float(at))
-    right = x < (above.left + above.right) / 2
+    right = x + _LABEL <= above.right
     return [
         tag("line", x1=x, x2=x, y1=above.top - 10, y2=below.bottom, class_="change"),
         tag(

@@ -13,7 +13,6 @@ from npc_edge.calibration.report.values import (
     Agreement,
     Confusion,
     Content,
-    Estimate,
     Grouping,
     GroupRow,
     Groups,
@@ -23,6 +22,7 @@ from npc_edge.calibration.report.values import (
 )
 from npc_edge.calibration.watch import Settings, Watched
 from npc_edge.calibration.watch.curve import curve
+from npc_edge.calibration.watch.estimate import Estimate
 from npc_edge.calibration.watch.groups import BY, Row, agreement, groups, measured
 from npc_edge.calibration.watch.pairs import Pair
 
@@ -36,8 +36,8 @@ _NAMES: Mapping[str, tuple[str, str, float | None]] = {
     "calibration_error": ("Calibration error", "Distance from the truth, chance taken off (ECE).", 0.0),
     "brier": ("Brier score", "Mean squared error of the probability.", 0.0),
     "log_loss": ("Log loss", "Punishes being sure and wrong.", 0.0),
-    "sensitivity": ("Sensitivity", "Cases with NPC at or above the threshold.", 1.0),
-    "specificity": ("Specificity", "Cases without NPC below the threshold.", 1.0),
+    "sensitivity": ("Sensitivity", "Cases with NPC at or above the threshold, {threshold:.2f}.", 1.0),
+    "specificity": ("Specificity", "Cases without NPC below the threshold, {threshold:.2f}.", 1.0),
 }
 _GROUPED = {"station": "Scanner", "vendor": "Vendor", "artefact": "Artefact"}
 
@@ -70,10 +70,10 @@ def content_of(records: Sequence[CaseRecord], watched: Watched, settings: Settin
     rows = {
         row.group: row for row in measured(watched.columns, watched.npc, settings.threshold, _by(watched))
     }
-    diagrams = _reliability(watched, rows)
+    diagrams = _reliability(watched, rows, settings)
     return Content(
         overview,
-        _headline_measures(rows.get("all")),
+        _headline_measures(rows.get("all"), settings),
         trends_of(watched, settings),
         diagrams,
         _groups(watched, rows),
@@ -88,24 +88,25 @@ def _by(watched: Watched) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*BY[:-1], *more, BY[-1])))
 
 
-def _measure(row: Row, name: str) -> Measure:
-    title, meaning, target = _NAMES[name]
+def _measure(row: Row, name: str, settings: Settings) -> Measure:
+    title, words, target = _NAMES[name]
+    meaning = words.format(threshold=settings.threshold)
     estimate = row.measures[name]
     if np.isnan(estimate.value):
         return Measure(title, None, f"{meaning} Not known: {estimate.warning or 'too few cases'}.", target)
     return Measure(title, estimate, meaning, target)
 
 
-def _headline_measures(row: Row | None) -> tuple[Measure, ...]:
+def _headline_measures(row: Row | None, settings: Settings) -> tuple[Measure, ...]:
     if row is None:
         unknown = "Known once cases of both kinds have a known truth."
         return tuple(
             Measure(_NAMES[n][0], None, unknown) for n in ("auc", "calibration_slope", "sensitivity")
         )
-    return tuple(_measure(row, name) for name in ("auc", "calibration_slope", "sensitivity"))
+    return tuple(_measure(row, name, settings) for name in ("auc", "calibration_slope", "sensitivity"))
 
 
-def _reliability(watched: Watched, rows: Mapping[str, Row]) -> tuple[Reliability, ...]:
+def _reliability(watched: Watched, rows: Mapping[str, Row], settings: Settings) -> tuple[Reliability, ...]:
     """One diagram an artefact with enough cases of either kind, the one with the most cases first."""
     fact = watched.columns.facts.get("artefact")
     if fact is None:
@@ -119,10 +120,19 @@ def _reliability(watched: Watched, rows: Mapping[str, Row]) -> tuple[Reliability
         drawn = curve(p, y) if row is not None else None
         if row is None or drawn is None:
             continue
-        measures = tuple(_measure(row, name) for name in _NAMES)
-        bars = [np.histogram(p[y == kind], _BARS, (0.0, 1.0))[0].astype(np.int64) for kind in (1, 0)]
-        shown = (drawn.probability, drawn.found, drawn.low, drawn.high)
-        found.append((row.cases, Reliability(artefact, *shown, *bars, measures, row.warning)))
+        measures = tuple(_measure(row, name, settings) for name in _NAMES)
+        diagram = Reliability(
+            artefact,
+            drawn.probability,
+            drawn.found,
+            drawn.low,
+            drawn.high,
+            np.histogram(p[y == 1], _BARS, (0.0, 1.0))[0].astype(np.int64),
+            np.histogram(p[y == 0], _BARS, (0.0, 1.0))[0].astype(np.int64),
+            measures,
+            row.warning,
+        )
+        found.append((row.cases, diagram))
     return tuple(item for _, item in sorted(found, key=lambda pair: -pair[0]))
 
 
@@ -187,10 +197,9 @@ def _agreement(watched: Watched) -> Agreement:
     (all_cases,) = every
     levels = ("T1", "T2", "T3", "T4", "none")
     counts = all_cases.confusion
-    keep = slice(None) if counts[-1].any() or counts[:, -1].any() else slice(None, -1)
-    table = Confusion(
-        "T category, in the edition of the truth", levels[keep], levels[keep], counts[keep, keep]
-    )
+    kept = 5 if counts[-1].any() or counts[:, -1].any() else 4
+    named = levels[:kept]
+    table = Confusion("T category, in the edition of the truth", named, named, counts[:kept, :kept])
     criteria = tuple(
         Measure(name.replace("_", " ").replace(".", ", "), None if np.isnan(share.value) else share)
         for name, (share, _) in all_cases.criteria.items()
@@ -201,7 +210,7 @@ def _agreement(watched: Watched) -> Agreement:
 
 def _reviews(pairs: Sequence[Pair]) -> tuple[tuple[str, int], ...]:
     words = {"accept": "accepted", "corrected": "corrected", "reject": "rejected"}
-    counts = Counter(pair.truth.review for pair in pairs if pair.truth.review is not None)
+    counts: Counter[str] = Counter(pair.truth.review for pair in pairs if pair.truth.review is not None)
     return tuple((words[name], counts[name]) for name in words if counts)
 
 

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npc_edge.calibration.markup import Child, Markup, table, tag
+from npc_edge.calibration.markup import Child, Markup, join, table, tag
 from npc_edge.calibration.report import charts, wording
 from npc_edge.calibration.report.axes import number
 from npc_edge.calibration.report.values import (
     Agreement,
     Confusion,
     Content,
-    Estimate,
     GroupRow,
     Groups,
     Measure,
     Reliability,
     Trend,
 )
+from npc_edge.calibration.watch.estimate import Estimate
 
 _AUC_SCALE = (0.5, 1.0)
 
@@ -192,13 +192,19 @@ def _group_row(row: GroupRow, item: Groups, scale: tuple[float, float]) -> Marku
         picture = charts.interval(estimate, *scale, mark) if place == 0 else None
         cells.append([picture, tag("span", interval(estimate), class_="value")])
     share = wording.percent(row.refused / row.runs) if row.runs else ""
-    warning = tag("div", row.warning, class_="small warn") if row.warning else None
     known = f"{row.npc + row.not_npc:,} ({row.npc:,})"
-    return tag(
+    shown = tag(
         "tr",
-        tag("th", row.name, warning, scope="row"),
+        tag("th", row.name, scope="row"),
         [tag("td", cell) for cell in (f"{row.runs:,}", share, known, *cells)],
+        class_="minded" if row.warning else None,
     )
+    return join([shown, _mind(row.warning, len(cells) + 4) if row.warning else None])
+
+
+def _mind(warning: str, columns: int) -> Markup:
+    """What a row's number of cases does not allow, below it."""
+    return tag("tr", tag("td", warning, colspan=columns, class_="small warn"), class_="mind")
 
 
 def agreement(item: Agreement) -> Markup | None:

@@ -88,7 +88,7 @@ def _reason(verdict: Verdict | None) -> str:
 
 def title_of(stream: str) -> str:
     """A stream as a heading."""
-    words = named(stream).removeprefix("the ").strip(",").rstrip(",")
+    words = named(stream).removeprefix("the ").removesuffix(",").replace(".", " ")
     return words[0].upper() + words[1:]
 
 

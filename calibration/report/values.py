@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npc_edge.calibration.record import Level
+from npc_edge.calibration.watch.estimate import Estimate
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -37,17 +38,6 @@ class Overview:
     artefacts: tuple[str, ...] = ()
     reasons: tuple[tuple[str, int], ...] = ()
     recorded: int | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval (NaN without one), from n cases."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    warning: str = ""
 
 
 @dataclass(frozen=True)

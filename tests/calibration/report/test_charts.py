@@ -8,7 +8,7 @@ import pytest
 from monitor_content import CONTENT, trend
 
 from npc_edge.calibration.report import charts
-from npc_edge.calibration.report.values import Estimate
+from npc_edge.calibration.watch.estimate import Estimate
 
 
 def points(svg: str, name: str) -> list[list[tuple[float, float]]]:
