@@ -26,7 +26,7 @@ from npc_edge.calibration.watch.label_verdicts import (
 from npc_edge.calibration.watch.paired import artefacts_in_both, paired, paired_verdict
 from npc_edge.calibration.watch.pairs import Pair, labels, pairs_of
 from npc_edge.calibration.watch.settings import WITH_LABELS, WITHOUT_LABELS, Settings, Shares
-from npc_edge.calibration.watch.verdicts import ORDER, chart_verdict, headline
+from npc_edge.calibration.watch.verdicts import ORDER, chart_verdict, headline, urgency
 from npc_edge.calibration.watch.window_verdicts import window_verdicts
 
 __all__ = [
@@ -126,13 +126,7 @@ def _shares(columns: Columns, npc: NDArray[np.float64], settings: Settings) -> S
 
 
 def _by_urgency(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
-    return tuple(
-        sorted(
-            verdicts,
-            key=lambda v: (ORDER[v.level], v.statistic / v.limit if v.limit > 0 else 0.0),
-            reverse=True,
-        )
-    )
+    return tuple(sorted(verdicts, key=urgency, reverse=True))
 
 
 def _collecting(columns: Columns, settings: Settings) -> Verdict:
