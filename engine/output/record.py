@@ -97,7 +97,8 @@ def _acquired(outcome: Outcome) -> tuple[Acquired, ...]:
     chosen = dict(selection.chosen)
     if not chosen:
         best = sorted(selection.verdicts, key=lambda verdict: verdict.confidence)
-        chosen = {verdict.role: verdict.series for verdict in best if verdict.role is not None}
+        roles = {verdict.role: verdict.series for verdict in best if verdict.role is not None}
+        chosen = dict(sorted(roles.items()))
     if not chosen:
         return tuple(_series(outcome, study.series[0], "", "unknown", None) for _ in study.series[:1])
     verdicts = {verdict.series: verdict for verdict in selection.verdicts}
