@@ -10,6 +10,7 @@ process of its own, so that its peak memory is the reading's.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -61,11 +62,16 @@ def studies(count: int, size: tuple[int, int], scratch: Path) -> list[Path]:
     return [*made, lame]
 
 
-def record_runs(paths: Sequence[Path], runs: int, scratch: Path, state: Path) -> list[Recorded]:
-    """So many runs, files and all; what recording came to each time."""
-    kept = []
+def record_runs(
+    paths: Sequence[Path], runs: int, minutes: float, scratch: Path, state: Path
+) -> list[Recorded]:
+    """So many runs, files and all, or as many as the minutes allow; what recording came to each time."""
+    kept: list[Recorded] = []
+    until = time.monotonic() + 60 * minutes
     with Session(None, Options(state=state, replace=True)) as session:
         for number in range(runs):
+            if time.monotonic() > until:
+                break
             result = session.run(paths[number % len(paths)], scratch / "out")
             assert result.recorded is not None, "recording was not turned off"
             kept.append(result.recorded)
@@ -75,9 +81,10 @@ def record_runs(paths: Sequence[Path], runs: int, scratch: Path, state: Path) ->
 
 
 def check(kept: Sequence[Recorded], state: Path) -> dict[str, Any]:
-    """Every run is in the store, as it was. Raises SystemExit when one is not."""
+    """Every run is in the store, as it was, after what was there before. SystemExit when one is not."""
     with Store.open(state / FILE) as store:
-        found = list(store.records())
+        held = store.counts().runs
+        found = list(store.records())[-len(kept) :]
         outcomes = Counter(record.finding or "refused" for record in found)
         stored = found == [item.record for item in kept]
     if not stored:
@@ -85,11 +92,12 @@ def check(kept: Sequence[Recorded], state: Path) -> dict[str, Any]:
     first, rest = kept[0], kept[1:] or kept
     return {
         "runs": len(kept),
+        "runs_in_the_store": held,
         "outcomes": dict(outcomes),
         "first_ms": round(first.took_ms, 2),
         "took_ms": _spread([item.took_ms for item in rest]),
         "cpu_ms": _spread([item.cpu_ms for item in rest]),
-        "bytes_a_run": round(sum(p.stat().st_size for p in state.glob(f"{FILE}*")) / len(kept)),
+        "bytes_a_run": round(sum(p.stat().st_size for p in state.glob(f"{FILE}*")) / held),
     }
 
 
@@ -154,11 +162,14 @@ def read(path: Path) -> dict[str, Any]:
 def add_arguments(parser: ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop earlier, after so many")
     parser.add_argument("--rows", type=int, default=100_000, help="synthetic records to read back")
     parser.add_argument("--phantoms", type=int, default=8, help="studies that take turns")
     parser.add_argument("--matrix", type=int, default=160)
     parser.add_argument("--slices", type=int, default=24)
-    parser.add_argument("--state", type=Path, default=None, help="a new folder; default: a temporary one")
+    parser.add_argument(
+        "--state", type=Path, default=None, help="default: a temporary one; an old one goes on"
+    )
     parser.add_argument("--read", type=Path, default=None, help="only read this database, and print JSON")
     parser.add_argument(
         "--out", type=Path, default=None, help="default: bench/results/<date>-monitor-load.json"
@@ -174,7 +185,7 @@ def main(given: Namespace) -> int:
         scratch = Path(folder)
         state = given.state or scratch / "state"
         paths = studies(given.phantoms, (given.matrix, given.slices), scratch)
-        kept = record_runs(paths, given.runs, scratch, state)
+        kept = record_runs(paths, given.runs, given.minutes, scratch, state)
         report: dict[str, Any] = {"machine": describe(), "recording": check(kept, state)}
         fill(scratch / "many.sqlite", [item.record for item in kept if item.record is not None], given.rows)
         command = [sys.executable, "-m", "npc_edge.bench", "monitor-load", "--read"]

@@ -11,7 +11,10 @@ from typing import Any, cast
 from npc_edge.calibration.record import Acquired, CaseRecord, Truth
 from npc_edge.calibration.schema import StoreError
 
-JSON_COLUMNS = ("reasons", "acquired", "features", "distribution", "evidence", "quality", "timings_ms")
+JSON_COLUMNS = (
+    *("reasons", "acquired", "features", "distribution", "evidence", "quality", "timings_ms"),
+    "operating_point",
+)
 RUN_COLUMNS = tuple(f.name for f in fields(CaseRecord))
 TRUTH_COLUMNS = tuple("found_on" if f.name == "on" else f.name for f in fields(Truth))
 _NUMBERS = frozenset({"features", "timings_ms"})

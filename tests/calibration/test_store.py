@@ -50,6 +50,7 @@ def record(case: str = "c1", at: int = 1_000, **changes: object) -> CaseRecord:
         timings_ms={"read": 12.5, "total": 1234.5},
         peak_rss_mb=612.5,
         quality_control=True,
+        operating_point={"threshold": 0.5, "sensitivity": 0.95},
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 

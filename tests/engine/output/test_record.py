@@ -73,6 +73,7 @@ def test_a_run_as_a_record() -> None:
     assert found.timings_ms["infer"] == 2100.5
     assert {name.partition(".")[0] for name in found.features} == {"t1", "t2"}
     assert found.quality_control
+    assert found.operating_point == {"threshold": 0.5, "sensitivity": 0.95, "specificity": 0.9}
     texts = ("SIGNA", "MR7", cases.STUDY_UID, "PID-0042", "Phantom", "20260102", "19700101", "script")
     assert [text for text in texts if text in repr(found)] == []
 
