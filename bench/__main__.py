@@ -1,11 +1,11 @@
-"""`python -m npc_edge.bench NAME`: regression, real-heads, latency, large, monitor-load. Numbers to quote."""
+"""`python -m npc_edge.bench regression | real-heads | latency | large | …`: the numbers the README quotes."""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
 
-from npc_edge.bench import large, latency, monitor_load, real_heads, regression
+from npc_edge.bench import large, latency, monitor_load, monitor_simulation, real_heads, regression
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
         "latency": latency,
         "large": large,
         "monitor-load": monitor_load,
+        "monitor-simulation": monitor_simulation,
     }
     for name, module in benches.items():
         summary = (module.__doc__ or "").strip().splitlines()[0]

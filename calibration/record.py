@@ -99,6 +99,7 @@ class Verdict:
 
     cases: how many it is made from. since: index of the estimated change in the series it was given, None
     without one. reason: one sentence. check_first: where to look. power: what it could have seen by now.
+    alarmed: index of the case at which the limit was passed, None within it.
     """
 
     watcher: str
@@ -111,3 +112,4 @@ class Verdict:
     check_first: str
     power: str
     since: int | None = None
+    alarmed: int | None = None

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from npc_edge.calibration.record import Acquired, CaseRecord, Level, Truth
+from npc_edge.calibration.alarms import Acknowledgement
+from npc_edge.calibration.record import Acquired, CaseRecord, Truth
 from npc_edge.calibration.rows import (
     RUN_COLUMNS,
     TRUTH_COLUMNS,
@@ -36,19 +37,6 @@ _CHUNK = 1000
 _ADD_RUN = f"INSERT INTO runs ({', '.join(RUN_COLUMNS)}) VALUES ({', '.join('?' * len(RUN_COLUMNS))})"
 _ADD_TRUTH = f"INSERT INTO truths ({', '.join(TRUTH_COLUMNS)}) VALUES ({', '.join('?' * len(TRUTH_COLUMNS))})"
 _SEEN = "watcher, grouped, level, at, until, note, who"
-
-
-@dataclass(frozen=True)
-class Acknowledgement:
-    """Somebody has seen an alarm. level: how bad it was then. at, until: UTC, milliseconds since 1970."""
-
-    watcher: str
-    group: str
-    level: Level
-    at: int
-    until: int
-    note: str = ""
-    by: str = ""
 
 
 @dataclass(frozen=True)
