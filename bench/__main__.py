@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 
-from npc_edge.bench import large, latency, monitor_simulation, real_heads, regression
+from npc_edge.bench import large, latency, monitor_load, monitor_simulation, real_heads, regression
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         "real-heads": real_heads,
         "latency": latency,
         "large": large,
+        "monitor-load": monitor_load,
         "monitor-simulation": monitor_simulation,
     }
     for name, module in benches.items():

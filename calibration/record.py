@@ -42,6 +42,7 @@ class CaseRecord:
     evidence: "structure.side" → "unequivocal", "equivocal" or "not_assessable" (without ".side" when neither
     side is). quality: check → passed. reasons: codes only. case_key: of its own for each run that could read
     nothing. accession_key: "" without an accession number. quality_control: its headers say so.
+    operating_point: what the bundle declares: threshold, sensitivity, specificity.
     """
 
     case_key: str
@@ -69,6 +70,7 @@ class CaseRecord:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     peak_rss_mb: float | None = None
     quality_control: bool = False
+    operating_point: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,15 @@ from typing import Any, cast
 from npc_edge.calibration.record import Acquired, CaseRecord, Truth
 from npc_edge.calibration.schema import StoreError
 
-JSON_COLUMNS = ("reasons", "acquired", "features", "distribution", "evidence", "quality", "timings_ms")
+JSON_COLUMNS = (
+    *("reasons", "acquired", "features", "distribution", "evidence", "quality", "timings_ms"),
+    "operating_point",
+)
 RUN_COLUMNS = tuple(f.name for f in fields(CaseRecord))
 TRUTH_COLUMNS = tuple("found_on" if f.name == "on" else f.name for f in fields(Truth))
-_NUMBERS = frozenset({"features", "distribution", "timings_ms"})
+_NUMBERS = frozenset({"features", "timings_ms"})
+"""Mappings that differ from row to row; the others repeat."""
+_decode = json.JSONDecoder().raw_decode  # our own text has no blanks around it to look for
 _SHARED = 4096  # how many different texts a reader remembers; beyond that it parses again
 
 
@@ -96,12 +101,12 @@ class RunReader:
     def parsed(self, column: str, text: str) -> Any:
         """The value of a JSON column."""
         if column in _NUMBERS:
-            return self._numbers(json.loads(text))
+            return self._numbers(_decode(text)[0])
         known = self._parsed[column]
         if text not in known:
             if len(known) >= _SHARED:
                 known.clear()
-            known[text] = _value(column, json.loads(text))
+            known[text] = _value(column, _decode(text)[0])
         return known[text]
 
     def _numbers(self, found: dict[str, float]) -> Numbers:

@@ -45,7 +45,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             distribution TEXT NOT NULL,
             evidence TEXT NOT NULL,
             quality TEXT NOT NULL,
-            timings_ms TEXT NOT NULL
+            timings_ms TEXT NOT NULL,
+            operating_point TEXT NOT NULL
         )""",
         "CREATE INDEX runs_at ON runs (at)",
         "CREATE INDEX runs_case ON runs (case_key)",

@@ -1,4 +1,4 @@
-"""Strings in every identifying element of a study come out nowhere but in the DICOM outputs' patient module."""
+"""Strings in every identifying element of a study come out in the DICOM outputs' patient module alone."""
 
 import gzip
 import os
@@ -134,8 +134,8 @@ def test_a_store_in_use_holds_pseudonyms_alone(study: Path, tmp_path: Path) -> N
     with Store.open(state / "monitor.sqlite") as store:
         ran = run("monitor", "truth", "--csv", table, "--state", state, env=env)
         shown = run("monitor", "status", "--state", state, env=env)
-        named = run("monitor", "alias", "scanner A", "--station", f" {canary.DEVICE['StationName']}", "--state",
-                    state, env=env)  # fmt: skip
+        name = ["scanner A", "--station", f" {canary.DEVICE['StationName']}"]
+        named = run("monitor", "alias", *name, "--state", state, env=env)
         files = {path.name for path in state.iterdir()}
         assert {"monitor.sqlite", "monitor.sqlite-wal", "monitor.sqlite-shm"} <= files
         assert leaks(state) == {}

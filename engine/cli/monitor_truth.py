@@ -73,7 +73,7 @@ def structures() -> frozenset[str]:
     from npc_edge.engine.findings.rules import load_rules
 
     rules = load_rules()
-    named = {rule.structure for rule in (*rules.structures, *rules.surfaces)}
+    named = {rule.structure for rule in rules.structures} | {rule.structure for rule in rules.surfaces}
     return frozenset(named | {rules.cranial_nerves.structure})
 
 

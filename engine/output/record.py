@@ -66,7 +66,20 @@ def case_record(outcome: Outcome, document: ResultDocument, at: int) -> CaseReco
         timings_ms=dict(runtime.timings_ms),
         peak_rss_mb=runtime.peak_rss_mb,
         quality_control=study is not None and study.quality_control_subject,
+        operating_point=_operating_point(document),
     )
+
+
+def _operating_point(document: ResultDocument) -> dict[str, float]:
+    detection = document.detection
+    if detection is None:
+        return {}
+    point = detection.operating_point
+    return {
+        "threshold": detection.threshold,
+        "sensitivity": point.sensitivity,
+        "specificity": point.specificity,
+    }
 
 
 def _key(key_for: KeyFor, kind: str, text: str) -> str:
@@ -97,7 +110,8 @@ def _acquired(outcome: Outcome) -> tuple[Acquired, ...]:
     chosen = dict(selection.chosen)
     if not chosen:
         best = sorted(selection.verdicts, key=lambda verdict: verdict.confidence)
-        chosen = {verdict.role: verdict.series for verdict in best if verdict.role is not None}
+        roles = {verdict.role: verdict.series for verdict in best if verdict.role is not None}
+        chosen = dict(sorted(roles.items()))
     if not chosen:
         return tuple(_series(outcome, study.series[0], "", "unknown", None) for _ in study.series[:1])
     verdicts = {verdict.series: verdict for verdict in selection.verdicts}

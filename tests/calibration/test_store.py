@@ -50,6 +50,7 @@ def record(case: str = "c1", at: int = 1_000, **changes: object) -> CaseRecord:
         timings_ms={"read": 12.5, "total": 1234.5},
         peak_rss_mb=612.5,
         quality_control=True,
+        operating_point={"threshold": 0.5, "sensitivity": 0.95},
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -341,10 +342,11 @@ def kill_while_recording(path: Path, times: int) -> int:
         with recorder(path, f"k{number}", 1_000_000) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "open\n"
-            time.sleep(chance.uniform(0, 0.04))
+            printed = [process.stdout.readline() for _ in range(chance.randrange(4))]
+            time.sleep(chance.uniform(0, 0.02))
             process.send_signal(signal.SIGKILL)
-            printed = process.stdout.read().split("\n")
-        acknowledged = set(printed[:-1])  # the last piece is cut short, or empty
+            printed += process.stdout.read().splitlines(keepends=True)
+        acknowledged = {line.strip() for line in printed if line.endswith("\n")}  # the last is cut short
         assert acknowledged <= keys(path, f"k{number}.")
         total += len(acknowledged)
     assert len(keys(path)) >= total
