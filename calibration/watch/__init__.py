@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from npc_edge.calibration.record import CaseRecord, Truth, Verdict
 from npc_edge.calibration.watch.charts import Chart, fact_charts, measure_charts
 from npc_edge.calibration.watch.columns import Columns, columns_of, last_run_of_each
+from npc_edge.calibration.watch.groups import Row, measured
 from npc_edge.calibration.watch.label_verdicts import (
     calibration_verdicts,
     charts_with_labels,
@@ -38,13 +39,15 @@ __all__ = [
 @dataclass(frozen=True, eq=False)
 class Watched:
     """What was watched and concluded. records: `monitored_records`, N of them; columns and npc (N,) are
-    theirs, and indices in verdicts count them. pairs: what is known of them. verdicts: the most urgent first.
+    theirs, and indices in verdicts count them. pairs: what is known of them. rows: the measures of every
+    group. verdicts: the most urgent first.
     """
 
     records: list[CaseRecord]
     columns: Columns
     pairs: tuple[Pair, ...]
     npc: NDArray[np.float64]
+    rows: tuple[Row, ...]
     verdicts: tuple[Verdict, ...]
 
 
@@ -75,12 +78,13 @@ def watched(
     pairs = pairs_of(kept, truths)
     npc = labels(len(kept), pairs)
     found = list(watch_columns(columns, npc, chosen))
+    rows = tuple(measured(columns, npc, chosen.threshold))
     if len(scored(columns, npc)) >= chosen.labelled_minimum:
-        found += measure_verdicts(columns, npc, chosen)
+        found += measure_verdicts(rows, chosen)
     reviews = review_verdict(pairs, chosen)
     found += [] if reviews is None else [reviews]
     found += [paired_verdict(paired(given, *names)) for names in artefacts_in_both(given)]
-    return Watched(kept, columns, pairs, npc, _by_urgency(found))
+    return Watched(kept, columns, pairs, npc, rows, _by_urgency(found))
 
 
 def monitored_records(records: Iterable[CaseRecord], settings: Settings | None = None) -> list[CaseRecord]:
