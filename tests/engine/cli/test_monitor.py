@@ -181,9 +181,21 @@ def test_an_alarm_is_said_acknowledged_and_quiet(changed: Path, tmp_path: Path) 
     assert "check first: T2 fat suppression changed on station b2b2b2" in said.stdout
     line = json.loads(run("monitor", "status", "--json", "--state", changed).stdout)
     assert (line["level"], line["exit_code"], line["runs"], line["runs_held"]) == ("act", 11, 500, 502)
-    for alarm in line["alarms"]:
-        named = [alarm["watcher"], "--group", alarm["group"], "--by", "a physicist", "--note", "looked"]
+    acknowledged = 0
+    while unseen := [alarm for alarm in line["alarms"] if alarm["acknowledged"] is None]:
+        named = [
+            unseen[0]["watcher"],
+            "--group",
+            unseen[0]["group"],
+            "--by",
+            "a physicist",
+            "--note",
+            "looked",
+        ]
         assert run("monitor", "acknowledge", *named, "--state", changed).returncode == 0
+        line = json.loads(run("monitor", "status", "--json", "--state", changed).stdout)
+        acknowledged += 1
+    assert 1 <= acknowledged < len(line["alarms"]), "what saw the same change is acknowledged with it"
     said = run("monitor", "status", "--exit-code", "--state", changed)
     assert said.returncode == 0
     assert "Acknowledged by a physicist until" in said.stdout
