@@ -73,15 +73,12 @@ def alarms(items: Sequence[Alarm]) -> Markup | None:
     """One card for every incident; acknowledged ones after the others."""
     if not items:
         return None
-    cards = [_card(number, together) for number, together in enumerate(incidents(items), 1)]
-    note = (
-        "Acknowledge one by its number (npc-edge monitor acknowledge 1): it stays quiet until it gets worse"
-        " or its time is over."
-    )
+    cards = [_card(together) for together in incidents(items)]
+    note = "What is acknowledged stays quiet until it gets worse or its time is over; it stays on this page."
     return tag("section", tag("h2", "Alarms"), tag("p", note, class_="soft small"), cards)
 
 
-def _card(place: int, together: Sequence[Alarm]) -> Markup:
+def _card(together: Sequence[Alarm]) -> Markup:
     first, *others = together
     verdict, seen = first.verdict, first.acknowledged
     level = verdict.level if seen is None else "seen"
@@ -91,10 +88,10 @@ def _card(place: int, together: Sequence[Alarm]) -> Markup:
     rest = tag("li", f"and {more} more, in the table of every watcher") if more > 0 else None
     return tag(
         "article",
-        tag("h3", tag("span", state, class_=f"pill {level}"), f" {place}. {verdict.reason}"),
+        tag("h3", tag("span", state, class_=f"pill {level}"), f" {verdict.reason}"),
         tag("p", tag("b", "Check first: "), verdict.check_first) if verdict.check_first else None,
         tag("p", tag("b", "What it could see: "), verdict.power, class_="small"),
-        _acknowledged(first),
+        _acknowledged(first) if seen is not None else _how_to(verdict),
         tag("p", _source(verdict), class_="small soft"),
         [
             tag("p", "The same change was seen by:", class_="small soft"),
@@ -104,6 +101,13 @@ def _card(place: int, together: Sequence[Alarm]) -> Markup:
         else None,
         class_=f"alarm {level}",
     )
+
+
+def _how_to(verdict: Verdict) -> Markup:
+    """The command that acknowledges an alarm."""
+    group = "" if verdict.group == "all" else f' --group "{verdict.group}"'
+    command = f'npc-edge monitor acknowledge "{verdict.watcher}"{group} --by NAME'
+    return tag("p", tag("b", "When it was looked at: "), tag("span", command, class_="mono"), class_="small")
 
 
 def _acknowledged(alarm: Alarm) -> Markup | None:

@@ -23,7 +23,7 @@ from npc_edge.calibration.report.values import (
 from npc_edge.calibration.watch import Settings, Watched
 from npc_edge.calibration.watch.curve import curve
 from npc_edge.calibration.watch.estimate import Estimate
-from npc_edge.calibration.watch.groups import BY, Row, agreement, groups, measured
+from npc_edge.calibration.watch.groups import Row, agreement, groups
 from npc_edge.calibration.watch.pairs import Pair
 
 _MOST_ROWS = 12
@@ -67,9 +67,7 @@ def overview_of(records: Sequence[CaseRecord], watched: Watched, now: int) -> Ov
 def content_of(records: Sequence[CaseRecord], watched: Watched, settings: Settings, now: int) -> Content:
     """All the report shows besides alarms. records: all runs of patients, or all of phantoms."""
     overview = overview_of(records, watched, now)
-    rows = {
-        row.group: row for row in measured(watched.columns, watched.npc, settings.threshold, _by(watched))
-    }
+    rows = {row.group: row for row in watched.rows}
     diagrams = _reliability(watched, rows, settings)
     return Content(
         overview,
@@ -80,12 +78,6 @@ def content_of(records: Sequence[CaseRecord], watched: Watched, settings: Settin
         _agreement(watched),
         tuple(_not_assessed(records, watched, settings, bool(diagrams))),
     )
-
-
-def _by(watched: Watched) -> tuple[str, ...]:
-    """The facts to split by: those the watchers split by, and fat suppression of every other role."""
-    more = sorted(name for name in watched.columns.facts if name.endswith("fat suppression"))
-    return tuple(dict.fromkeys((*BY[:-1], *more, BY[-1])))
 
 
 def _measure(row: Row, name: str, settings: Settings) -> Measure:
@@ -143,7 +135,7 @@ def _groups(watched: Watched, rows: Mapping[str, Row]) -> Groups | None:
     outcome = columns.facts["outcome"]
     refused = np.isin(outcome.codes, [i for i, level in enumerate(outcome.levels) if level == "no-result"])
     made: dict[str, list[GroupRow]] = {}
-    for group, inside in groups(columns, _by(watched)).items():
+    for group, inside in groups(columns).items():
         fact, _, level = group.partition("=")
         labels = watched.npc[inside]
         known = labels[np.isfinite(labels)]

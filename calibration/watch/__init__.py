@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from npc_edge.calibration.record import CaseRecord, Truth, Verdict
 from npc_edge.calibration.watch.charts import Chart, fact_charts, measure_charts
 from npc_edge.calibration.watch.columns import Columns, columns_of, last_run_of_each
+from npc_edge.calibration.watch.groups import Row, measured
 from npc_edge.calibration.watch.label_verdicts import (
     calibration_verdicts,
     charts_with_labels,
@@ -26,7 +27,7 @@ from npc_edge.calibration.watch.label_verdicts import (
 from npc_edge.calibration.watch.paired import artefacts_in_both, paired, paired_verdict
 from npc_edge.calibration.watch.pairs import Pair, labels, pairs_of
 from npc_edge.calibration.watch.settings import WITH_LABELS, WITHOUT_LABELS, Settings, Shares
-from npc_edge.calibration.watch.verdicts import ORDER, chart_verdict, headline
+from npc_edge.calibration.watch.verdicts import ORDER, chart_verdict, headline, urgency
 from npc_edge.calibration.watch.window_verdicts import window_verdicts
 
 __all__ = [
@@ -38,13 +39,15 @@ __all__ = [
 @dataclass(frozen=True, eq=False)
 class Watched:
     """What was watched and concluded. records: `monitored_records`, N of them; columns and npc (N,) are
-    theirs, and indices in verdicts count them. pairs: what is known of them. verdicts: the most urgent first.
+    theirs, and indices in verdicts count them. pairs: what is known of them. rows: the measures of every
+    group. verdicts: the most urgent first.
     """
 
     records: list[CaseRecord]
     columns: Columns
     pairs: tuple[Pair, ...]
     npc: NDArray[np.float64]
+    rows: tuple[Row, ...]
     verdicts: tuple[Verdict, ...]
 
 
@@ -75,12 +78,13 @@ def watched(
     pairs = pairs_of(kept, truths)
     npc = labels(len(kept), pairs)
     found = list(watch_columns(columns, npc, chosen))
+    rows = tuple(measured(columns, npc, chosen.threshold))
     if len(scored(columns, npc)) >= chosen.labelled_minimum:
-        found += measure_verdicts(columns, npc, chosen)
+        found += measure_verdicts(rows, chosen)
     reviews = review_verdict(pairs, chosen)
     found += [] if reviews is None else [reviews]
     found += [paired_verdict(paired(given, *names)) for names in artefacts_in_both(given)]
-    return Watched(kept, columns, pairs, npc, _by_urgency(found))
+    return Watched(kept, columns, pairs, npc, rows, _by_urgency(found))
 
 
 def monitored_records(records: Iterable[CaseRecord], settings: Settings | None = None) -> list[CaseRecord]:
@@ -126,13 +130,7 @@ def _shares(columns: Columns, npc: NDArray[np.float64], settings: Settings) -> S
 
 
 def _by_urgency(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
-    return tuple(
-        sorted(
-            verdicts,
-            key=lambda v: (ORDER[v.level], v.statistic / v.limit if v.limit > 0 else 0.0),
-            reverse=True,
-        )
-    )
+    return tuple(sorted(verdicts, key=urgency, reverse=True))
 
 
 def _collecting(columns: Columns, settings: Settings) -> Verdict:

@@ -83,11 +83,19 @@ def chart_of(
     settings: Settings,
 ) -> Chart:
     """A chart with its crossings; names: watcher, stream, kind; limits: act, watch."""
-    start = max(0, len(path) - settings.horizon)
-    height = np.abs(path[start:])
-    crossed = [int(over.argmax()) + start if over.any() else None for over in (height > v for v in limits)]
+    act, watch = (_crossing(np.abs(path) > limit, settings.horizon) for limit in limits)
     watcher, stream, kind = names
-    return Chart(watcher, stream, kind, path, scores, *limits, crossed[0], crossed[1], detectable)
+    return Chart(watcher, stream, kind, path, scores, *limits, act, watch, detectable)
+
+
+def _crossing(beyond: NDArray[np.bool_], horizon: int) -> int | None:
+    """Where the first stay beyond a limit began that reaches into the last `horizon` cases."""
+    start = max(0, len(beyond) - horizon)
+    if not beyond[start:].any():
+        return None
+    first = start + int(beyond[start:].argmax())
+    within = np.flatnonzero(~beyond[:first])
+    return int(within[-1]) + 1 if len(within) else 0
 
 
 def two_sided(scores: Floats, allowance: float, silent: int) -> Floats:

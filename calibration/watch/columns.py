@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from npc_edge.calibration.record import Acquired, CaseRecord
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 UNKNOWN = "unknown"
 
@@ -92,7 +93,8 @@ def columns_of(records: Iterable[CaseRecord], aliases: Mapping[str, str] | None 
         facts.put("outcome", index, record.outcome)
         facts.put("artefact", index, record.artefact or UNKNOWN)
         facts.put("reason", index, record.reasons[0] if record.reasons else "none")
-        _put_acquired(record.acquired, index, numbers, facts, named)
+    for acquired, cases in _alike(given):
+        _put_acquired(acquired, cases, numbers, facts, named)
     probability = outputs.columns.pop("probability", np.full(len(given), np.nan))
     return Columns(
         np.array([record.at for record in given], np.int64),
@@ -105,8 +107,21 @@ def columns_of(records: Iterable[CaseRecord], aliases: Mapping[str, str] | None 
     )
 
 
+def _alike(records: Sequence[CaseRecord]) -> list[tuple[tuple[Acquired, ...], Places]]:
+    """Acquisitions with the indices of their cases. Records that share theirs, as those read together do,
+    are put at once: a department has few protocols and many cases."""
+    places: dict[int, list[int]] = {}
+    for index, record in enumerate(records):
+        places.setdefault(id(record.acquired), []).append(index)
+    return [(records[cases[0]].acquired, np.array(cases)) for cases in places.values()]
+
+
 def _put_acquired(
-    acquired: tuple[Acquired, ...], index: int, numbers: _Numbers, facts: _Facts, aliases: Mapping[str, str]
+    acquired: tuple[Acquired, ...],
+    index: Places,
+    numbers: _Numbers,
+    facts: _Facts,
+    aliases: Mapping[str, str],
 ) -> None:
     if acquired:
         first = acquired[0]
@@ -140,7 +155,7 @@ class _Numbers:
         self.columns: dict[str, Floats] = {}
         self._count = count
 
-    def put(self, name: str, index: int, value: float | None) -> None:
+    def put(self, name: str, index: int | Places, value: float | None) -> None:
         if value is None:
             return
         column = self.columns.get(name)
@@ -157,7 +172,7 @@ class _Facts:
         self._levels: dict[str, dict[str, int]] = {}
         self._count = count
 
-    def put(self, name: str, index: int, level: str) -> None:
+    def put(self, name: str, index: int | Places, level: str) -> None:
         if name not in self._codes:
             self._codes[name] = np.zeros(self._count, np.int32)
             self._levels[name] = {UNKNOWN: 0}

@@ -120,7 +120,8 @@ def calibration_error(
         chosen = random.integers(len(p), size=len(p))
         drawn[index] = squared_error(p[chosen], y[chosen], bins)[0] - plain
     low, high = value - np.quantile(drawn, [0.975, 0.025])
-    return Estimate(*(float(np.sqrt(max(0.0, v))) for v in (value, low, high)), len(p))
+    roots = [float(np.sqrt(max(0.0, v))) for v in (value, low, high)]
+    return Estimate(roots[0], roots[1], roots[2], len(p))
 
 
 def squared_error(p: Floats, y: Floats, bins: int) -> tuple[float, float]:

@@ -35,40 +35,40 @@ def calibration_charts(probability: Floats, npc: Floats, settings: Settings, sha
     """Charts of level and slope; probability (N,), npc (N,) 0 or 1, in order of time. The slope falls below
     1 when the chart falls: too sure of itself. detectable: change of the slope, or of the share found.
     """
-    offset = max(0, len(npc) - settings.horizon)
-    p, y = np.clip(probability[offset:], _CLIP, 1 - _CLIP), npc[offset:]
+    p = np.clip(probability, _CLIP, 1 - _CLIP)
     random = np.random.default_rng(settings.seed)
-    missing = settings.horizon - len(p)
-    whole = np.concatenate([p, random.choice(p, missing)]) if missing else p
-    weights = _weights(whole)
-    peaks = _null_peaks(whole, weights, settings, random)
+    missing = max(0, settings.horizon - len(p))
+    newest = np.concatenate([p[-settings.horizon :], random.choice(p, missing)])
+    peaks = _null_peaks(newest, _weights(newest, newest), settings, random)
     rates = [share_of(rate, share) for rate in (settings.false_alarm_rate, settings.watch_rate)]
     limits = family_limits(peaks, *rates)
     charts = []
-    units = (sqrt(float((whole * (1 - whole)).mean())), 1 / _slope_information(whole))
+    units = (sqrt(float((newest * (1 - newest)).mean())), 1 / _slope_information(newest))
     for index, stream in enumerate((LEVEL, SLOPE)):
-        scores = (y - p) * weights[index, : len(p)]
+        scores = (npc - p) * _weights(p, newest)[index]
         path = two_sided(scores, ALLOWANCE, 0)
         pair = float(limits.act[index]), float(limits.watch[index])
         seen = cusum_shift(pair[0], ALLOWANCE, len(p)) * units[index]
-        padded = [np.concatenate([np.zeros(offset), values]) for values in (path, scores)]
-        charts.append(chart_of(("cusum", stream, "calibration"), padded[0], padded[1], pair, seen, settings))
+        charts.append(chart_of(("cusum", stream, "calibration"), path, scores, pair, seen, settings))
     return charts
 
 
-def _weights(p: Floats) -> Floats:
-    """(2, N): what residuals are multiplied by, so that both series have deviation 1 on average."""
+def _weights(p: Floats, reference: Floats) -> Floats:
+    """(2, N): what residuals of p (N,) are multiplied by, so that with probabilities as in `reference` both
+    series have deviation 1."""
+    level = np.full(len(p), 1 / sqrt(float((reference * (1 - reference)).mean())))
+    return np.stack([level, (logit(p) - _middle(reference)) / _slope_information(reference)])
+
+
+def _middle(p: Floats) -> float:
+    """The logit about which the slope turns without a change of level."""
     variance = p * (1 - p)
-    away = logit(p) - float((variance * logit(p)).sum() / variance.sum())
-    level = np.full(len(p), 1 / sqrt(float(variance.mean())))
-    return np.stack([level, away / _slope_information(p)])
+    return float((variance * logit(p)).sum() / variance.sum())
 
 
 def _slope_information(p: Floats) -> float:
     """Root of the information about the slope in one case, level unknown."""
-    variance = p * (1 - p)
-    away = logit(p) - float((variance * logit(p)).sum() / variance.sum())
-    return sqrt(float((variance * away**2).mean())) or 1.0
+    return sqrt(float((p * (1 - p) * (logit(p) - _middle(p)) ** 2).mean())) or 1.0
 
 
 def _null_peaks(p: Floats, weights: Floats, settings: Settings, random: np.random.Generator) -> Floats:

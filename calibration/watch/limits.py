@@ -37,7 +37,7 @@ class Limits:
 
 
 def null_peaks(pool: Floats, length: int, runs: int, design: Design, seed: int) -> tuple[Floats, Floats]:
-    """Highest two-sided CUSUM and EWMA of each stream in each run, both (runs, streams); pool (M, streams)."""
+    """Highest two-sided CUSUM and EWMA of each stream and run, both (runs, streams); pool (M, streams)."""
     random = np.random.default_rng(seed)
     shape = (runs, pool.shape[1])
     up, down, fading, work = (np.zeros(shape, np.float32) for _ in range(4))

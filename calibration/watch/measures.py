@@ -111,7 +111,7 @@ def logistic(design: Floats, y: Floats, offset: Floats | float = 0.0) -> tuple[F
         weights = weights + step
         if np.abs(step).max() < 1e-11:
             break
-    return weights, np.linalg.pinv(curvature)
+    return np.asarray(weights), np.asarray(np.linalg.pinv(curvature), np.float64)
 
 
 def spiegelhalter_z(probability: ArrayLike, npc: ArrayLike) -> float:

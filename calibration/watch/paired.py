@@ -63,7 +63,7 @@ def paired(records: Iterable[CaseRecord], one: str, other: str) -> Paired:
 def mcnemar(one_way: int, other_way: int) -> float:
     """Two-sided exact p-value of McNemar's test."""
     n, few = one_way + other_way, min(one_way, other_way)
-    return min(1.0, 2 * sum(comb(n, k) for k in range(few + 1)) / 2**n)
+    return float(min(1.0, 2 * sum(comb(n, k) for k in range(few + 1)) / 2**n))
 
 
 def paired_verdict(result: Paired) -> Verdict:

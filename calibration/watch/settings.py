@@ -61,4 +61,4 @@ WITH_LABELS = Shares(charts=0.45, facts=0.15, windows=0.08, labels=0.32)
 
 def share_of(rate: float, share: float) -> float:
     """The part of a rate: the parts' chances of no alarm multiply to the whole's."""
-    return 1 - (1 - rate) ** share
+    return float(1 - (1 - rate) ** share)

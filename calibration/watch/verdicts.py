@@ -36,25 +36,30 @@ def named(stream: str) -> str:
 
 
 def headline(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The verdict to show first: the highest level, and there the furthest beyond its limit; None of none."""
-
-    def urgency(verdict: Verdict) -> tuple[int, float]:
-        return ORDER[verdict.level], verdict.statistic / verdict.limit if verdict.limit > 0 else 0.0
-
+    """The verdict to show first, None of none."""
     return max(verdicts, key=urgency, default=None)
+
+
+def urgency(verdict: Verdict) -> tuple[int, bool, float]:
+    """The highest level first; there the charts, which know when it began; there the furthest beyond its
+    limit."""
+    chart = verdict.watcher.endswith((".cusum", ".ewma"))
+    return ORDER[verdict.level], chart, verdict.statistic / verdict.limit if verdict.limit > 0 else 0.0
 
 
 def chart_verdict(chart: Chart, columns: Columns, settings: Settings) -> Verdict:
     """The verdict of one chart over these cases; `limit` is that of the level it has reached, or of act."""
     level, crossed = _level(chart)
-    first = 10 if chart.kind == "calibration" else settings.baseline
+    first = 0 if chart.kind == "calibration" else settings.baseline
     cases = len(columns) if chart.kind == "calibration" else max(0, len(columns) - settings.baseline)
     since, check = None, ""
     if crossed is None:
         reason = f"No change of {named(chart.stream)} seen."
     else:
         window = max(0, crossed - settings.horizon)
-        found = change_point(chart.scores[window:], max(10, first - window))
+        found = change_point(
+            chart.scores[window:], max(0, first - window), crossed - window, chart.kind == "calibration"
+        )
         since = crossed if found is None else found + window
         check = check_first(columns, chart.stream, since)
         reason = (

@@ -154,7 +154,7 @@ def psi(baseline: Floats, window: Floats, bins: int = 10) -> float:
 
 
 def psi_by_chance(baseline: int, window: int, bins: int = 10) -> tuple[float, float]:
-    """Mean and 99th percentile of the PSI when nothing changed: about (1/n + 1/m) chi-square (bins - 1)."""
+    """Mean and 99.9th percentile of the PSI when nothing changed: about (1/n + 1/m) chi-square (bins - 1)."""
     freedom, scale = bins - 1, 1 / baseline + 1 / window
-    wilson_hilferty = freedom * (1 - 2 / (9 * freedom) + 2.326348 * (2 / (9 * freedom)) ** 0.5) ** 3
+    wilson_hilferty = freedom * (1 - 2 / (9 * freedom) + 3.090232 * (2 / (9 * freedom)) ** 0.5) ** 3
     return freedom * scale, wilson_hilferty * scale
