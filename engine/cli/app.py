@@ -18,6 +18,7 @@ from npc_edge.engine.cli import (
     keygen,
     monitor,
     monitor_truth,
+    monitor_watch,
     phantom,
     quantize,
     run,
@@ -61,10 +62,12 @@ monitor_app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=False,
 )
-monitor_app.command("status")(monitor.status)
+monitor_app.command("status")(monitor_watch.status)
+monitor_app.command("report")(monitor_watch.report)
 monitor_app.command("truth")(monitor_truth.truth)
 monitor_app.command("alias")(monitor.alias)
-monitor_app.command("acknowledge")(monitor.acknowledge)
+monitor_app.command("acknowledge")(monitor_watch.acknowledge)
+monitor_app.command("export")(monitor_watch.export)
 monitor_app.command("forget")(monitor.forget)
 monitor_app.command("backup")(monitor.backup)
 app.add_typer(monitor_app, name="monitor")

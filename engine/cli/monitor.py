@@ -1,50 +1,17 @@
-"""`npc-edge monitor`: what was recorded, what people say of it, and keeping it."""
+"""`npc-edge monitor alias | forget | backup`: names of scanners, and keeping the records."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from npc_edge.engine.cli.monitor_store import StateFolder, now_ms, opened, utc
 from npc_edge.engine.errors import UsageError
 
-if TYPE_CHECKING:
-    from npc_edge.calibration.store import Scanner
-
 _DAY_MS = 86_400_000
 _SHORT = 8
-
-
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
-    state: StateFolder = None,
-) -> None:
-    """How many runs, refusals and labels there are, of which scanners, and when the last run was."""
-    import json
-
-    with opened(state) as (_, store):
-        counts, last, scanners, aliases = store.counts(), store.last(), store.scanners(), store.aliases()
-    if as_json:
-        document = {
-            "runs": counts.runs,
-            "results": counts.results,
-            "refused": counts.refused,
-            "truths": counts.truths,
-            "cases_with_truth": counts.labelled,
-            "last_run": None if last is None else {"at": utc(last.at), "case": last.case_key},
-            "scanners": [{**vars(s), "last": utc(s.last), "alias": aliases.get(s.key, "")} for s in scanners],
-        }
-        print(json.dumps(document, ensure_ascii=False))
-        return
-    print(f"runs      {counts.runs}: {counts.results} with a result, {counts.refused} refused")
-    print(f"truth     {counts.truths} labels on {counts.labelled} cases")
-    if last is not None:
-        print(f"last run  {utc(last.at)}, case {last.case_key}, {last.finding or ', '.join(last.reasons)}")
-    for scanner in scanners:
-        name = aliases.get(scanner.key) or "without a name"
-        print(f"scanner   {_described(scanner)}: {name}; {scanner.runs} runs, the last {utc(scanner.last)}")
 
 
 def alias(
@@ -75,27 +42,6 @@ def alias(
     print(f"{matching[0][:_SHORT]}: {name.strip() or 'without a name'}")
 
 
-def acknowledge(
-    watcher: Annotated[str, typer.Argument(help="The watcher that raised the alarm, as score.cusum.")],
-    by: Annotated[str, typer.Option(help="Who has seen it.")],
-    group: Annotated[str, typer.Option(help="Of which group, as vendor=ge.")] = "all",
-    level: Annotated[
-        Literal["watch", "act"], typer.Option(help="How bad it is now; it comes back when it gets worse.")
-    ] = "watch",
-    days: Annotated[float, typer.Option(min=0.01, max=366, help="For how long it is to be quiet.")] = 30,
-    note: Annotated[str, typer.Option(help="What was found; never a patient's name.")] = "",
-    state: StateFolder = None,
-) -> None:
-    """Note that an alarm was seen: it is quiet until it gets worse or its time is over."""
-    from npc_edge.calibration.store import Acknowledgement
-
-    now = now_ms()
-    seen = Acknowledgement(watcher, group, level, now, now + round(days * _DAY_MS), note, by)
-    with opened(state) as (_, store):
-        store.acknowledge(seen)
-    print(f"{watcher} of {group} is acknowledged until {utc(seen.until)}")
-
-
 def forget(
     older_than: Annotated[float, typer.Option("--older-than", min=0, help="Days.")],
     state: StateFolder = None,
@@ -115,8 +61,3 @@ def backup(
     with opened(state) as (_, store):
         store.backup(file)
     print(f"{file}  keep it as you keep patient data; to go on with it, the state directory's salt is needed")
-
-
-def _described(scanner: Scanner) -> str:
-    tesla = "" if scanner.field_strength_t is None else f" {scanner.field_strength_t:g} T"
-    return f"{scanner.key[:_SHORT] or 'no station'} ({scanner.vendor}{tesla})"
