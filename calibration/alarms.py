@@ -128,7 +128,7 @@ def incidents(alarms: Iterable[Alarm]) -> tuple[tuple[Alarm, ...], ...]:
 
 
 def _belongs(alarm: Alarm, together: Sequence[Alarm]) -> bool:
-    """A change point is compared with the first one's alone, lest a chain of them join what lies far apart."""
+    """A change point is compared with the first one's alone, lest a chain join what lies far apart."""
     if (together[0].acknowledged is None) != (alarm.acknowledged is None):
         return False
     timeless = alarm.verdict.since is None

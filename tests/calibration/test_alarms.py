@@ -37,13 +37,13 @@ def test_alarms_are_what_is_not_quiet_the_worst_first() -> None:
 
 def test_an_acknowledged_alarm_comes_last_and_counts_no_more() -> None:
     alarms = open_alarms(VERDICTS, [acknowledge(ACT, NOW)], NOW)
-    assert [a.verdict.watcher for a in alarms] == [WATCH.watcher, LATENCY.watcher, ACT.watcher]
+    assert [a.verdict.watcher for a in alarms] == [LATENCY.watcher, ACT.watcher, WATCH.watcher]
     assert worst(alarms) == "watch"
     assert exit_code(alarms) == 10
 
 
 def test_an_acknowledgement_is_of_one_watcher_and_one_group() -> None:
-    other = replace(ACT, group="station=scanner A")
+    other = replace(ACT, group="station=scanner A", since=10)
     assert names((ACT, other), ACT) == [(other.watcher, False), (ACT.watcher, True)]
 
 
