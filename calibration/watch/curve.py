@@ -107,33 +107,34 @@ def calibration_error(
     """Root of the debiased squared calibration error over equal-mass bins (Kumar et al., NeurIPS 2019).
 
     The plain estimate is never 0, for chance alone parts a bin's share from its probability; that part is
-    subtracted, and a negative rest counts as 0. Interval by the basic bootstrap of the square, for resampling
-    adds the same part again.
+    subtracted, and a negative rest counts as 0. Interval by the basic bootstrap of the square: each bin's
+    labels are drawn anew, which adds the same part again.
     """
     p, y = np.asarray(probability, np.float64), np.asarray(npc, np.float64)
     if len(p) < 4 * bins:
         return nothing(len(p), f"fewer than {4 * bins} cases")
-    value, plain = squared_error(p, y, bins)
+    dots = binned(p, y, bins)
+    value, plain = _squared(dots.probability, dots.found, dots.cases)
     random = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
-    for index in range(resamples):
-        chosen = random.integers(len(p), size=len(p))
-        drawn[index] = squared_error(p[chosen], y[chosen], bins)[0] - plain
-    low, high = value - np.quantile(drawn, [0.975, 0.025])
+    drawn = random.binomial(dots.cases, dots.found, size=(resamples, len(dots.cases))) / dots.cases
+    low, high = value - np.quantile(_squared(dots.probability, drawn, dots.cases)[0] - plain, [0.975, 0.025])
     roots = [float(np.sqrt(max(0.0, v))) for v in (value, low, high)]
     return Estimate(roots[0], roots[1], roots[2], len(p))
 
 
 def squared_error(p: Floats, y: Floats, bins: int) -> tuple[float, float]:
     """Squared calibration error over equal-mass bins: debiased (may be negative), and plain."""
-    group = bin_of(p, bins)
-    size = np.bincount(group).astype(np.float64)
-    size = np.maximum(size, 1e-9)
-    mean_p, mean_y = (np.bincount(group, weights=v) / size for v in (p, y))
-    weight = size / len(p)
-    plain = float((weight * (mean_p - mean_y) ** 2).sum())
-    chance = np.where(size > 1, mean_y * (1 - mean_y) / np.maximum(size - 1, 1), 0.0)
-    return plain - float((weight * chance).sum()), plain
+    dots = binned(p, y, bins)
+    debiased, plain = _squared(dots.probability, dots.found, dots.cases)
+    return float(debiased), float(plain)
+
+
+def _squared(p: Floats, found: Floats, cases: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Debiased and plain, of bins (..., B)."""
+    weight = cases / cases.sum()
+    plain = (weight * (p - found) ** 2).sum(axis=-1)
+    chance = np.where(cases > 1, found * (1 - found) / np.maximum(cases - 1, 1), 0.0)
+    return np.asarray(plain - (weight * chance).sum(axis=-1)), np.asarray(plain)
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -60,7 +60,8 @@ def _share_change(name: str, fact: Fact, since: int) -> Changed | None:
     clearly, code, before, after = share_differences(fact.codes, len(fact.levels), since)
     if clearly == 0:
         return None
-    return Changed(name, f"{fact.levels[code]}: {before:.0%} to {after:.0%} of cases", clearly)
+    shares = f"{100 * before:.0f} % to {100 * after:.0f} % of cases"
+    return Changed(name, f"{fact.levels[code]}: {shares}", clearly)
 
 
 def share_differences(codes: NDArray[np.int32], levels: int, since: int) -> tuple[float, int, float, float]:
@@ -73,7 +74,7 @@ def share_differences(codes: NDArray[np.int32], levels: int, since: int) -> tupl
     pooled = (before + after + 0.5) / (n + m + 1)
     z = (after / m - before / n) / np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
     z[before + after < 5] = 0.0
-    code = int(np.argmax(np.abs(z)))
+    code = int(np.argmax(np.abs(z) + 0.01 * np.sign(z)))  # of two levels, name the one that rose
     return float(abs(z[code])), code, float(before[code] / n), float(after[code] / m)
 
 
