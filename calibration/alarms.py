@@ -23,7 +23,7 @@ EXIT_CODES: dict[Level, int] = {"quiet": 0, "watch": 10, "act": 11}
 SEVERITY: dict[Level, int] = {"quiet": 0, "watch": 1, "act": 2}
 DEFAULT_DAYS = 30
 LONGEST_DAYS = 366
-NEAR_CASES = 50
+NEAR_CASES = 100
 """Change points up to so many cases apart are taken for one change: they are not known better than that."""
 _DAY_MS = 86_400_000
 
@@ -104,10 +104,14 @@ def same_change(one: Verdict, other: Verdict) -> bool:
     """Whether two verdicts see one change: their change points lie close; or, where one has none, they are
     of one quantity or ask for one check."""
     if one.since is None or other.since is None:
-        quantities = {v.watcher.rpartition(".")[0] for v in (one, other)}
-        same = one.group == other.group and len(quantities) == 1 and "" not in quantities
+        same = one.group == other.group and bool(_quantity(one)) and _quantity(one) == _quantity(other)
         return same or (bool(one.check_first) and one.check_first == other.check_first)
     return abs(one.since - other.since) <= NEAR_CASES
+
+
+def _quantity(verdict: Verdict) -> str:
+    """What a watcher watches: its name without the method."""
+    return verdict.watcher.rpartition(".")[0]
 
 
 def incidents(alarms: Iterable[Alarm]) -> tuple[tuple[Alarm, ...], ...]:
@@ -115,16 +119,20 @@ def incidents(alarms: Iterable[Alarm]) -> tuple[tuple[Alarm, ...], ...]:
     to look at, however many watchers saw it. Acknowledged ones are apart."""
     found: list[list[Alarm]] = []
     for alarm in alarms:
-        for together in found:
-            lead = together[0]
-            if (lead.acknowledged is None) == (alarm.acknowledged is None) and same_change(
-                lead.verdict, alarm.verdict
-            ):
-                together.append(alarm)
-                break
-        else:
+        home = next((together for together in found if _belongs(alarm, together)), None)
+        if home is None:
             found.append([alarm])
+        else:
+            home.append(alarm)
     return tuple(map(tuple, found))
+
+
+def _belongs(alarm: Alarm, together: Sequence[Alarm]) -> bool:
+    """A change point is compared with the first one's alone, lest a chain of them join what lies far apart."""
+    if (together[0].acknowledged is None) != (alarm.acknowledged is None):
+        return False
+    timeless = alarm.verdict.since is None
+    return any(same_change(m.verdict, alarm.verdict) for m in (together if timeless else together[:1]))
 
 
 def _order(alarm: Alarm) -> tuple[bool, int]:

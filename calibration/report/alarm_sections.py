@@ -137,30 +137,47 @@ def watchers(verdicts: Sequence[Verdict], items: Sequence[Alarm]) -> Markup | No
     if not verdicts:
         return None
     seen = {alarm.key for alarm in items if alarm.acknowledged is not None}
-    ordered = sorted(
-        verdicts, key=lambda v: (-SEVERITY[v.level], (v.watcher, v.group) in seen, v.watcher, v.group)
+    loud = [v for v in verdicts if v.level != "quiet"]
+    loud.sort(key=lambda v: (-SEVERITY[v.level], (v.watcher, v.group) in seen))
+    rows = [_loud_row(v, (v.watcher, v.group) in seen) for v in loud]
+    rows += [_quiet_row(alike) for alike in _alike([v for v in verdicts if v.level == "quiet"])]
+    head = ("Watcher", "Cases of", "State", "Statistic / limit", "Cases", "What it could have seen by now")
+    caption = (
+        "A quiet watcher proves nothing beyond what it could have seen; quiet ones of one kind share a row"
     )
-    rows: list[list[Child]] = []
-    for v in ordered:
-        known = (v.watcher, v.group) in seen
-        pill = tag("span", f"{v.level}, acknowledged" if known else v.level, class_=f"pill {v.level}")
-        rows.append(
-            [
-                wording.watcher_name(v.watcher),
-                wording.group_name(v.group),
-                pill,
-                f"{number(v.statistic)} / {number(v.limit)}",
-                f"{v.cases:,}",
-                [v.reason, tag("div", v.power, class_="soft")],
-            ]
-        )
-    head = (
-        "Watcher",
-        "Cases of",
-        "State",
-        "Statistic / limit",
-        "Cases",
-        "What it says, and what it could have seen by now",
-    )
-    caption = "A quiet watcher proves nothing beyond what it could have seen"
     return tag("section", tag("h2", "Every watcher and its power"), table(head, rows, caption), class_="wide")
+
+
+def _loud_row(verdict: Verdict, acknowledged: bool) -> list[Child]:
+    state = f"{verdict.level}, acknowledged" if acknowledged else verdict.level
+    return [
+        wording.watcher_name(verdict.watcher),
+        wording.group_name(verdict.group),
+        tag("span", state, class_=f"pill {verdict.level}"),
+        f"{number(verdict.statistic)} / {number(verdict.limit)}",
+        f"{verdict.cases:,}",
+        verdict.power,
+    ]
+
+
+def _alike(quiet: Sequence[Verdict]) -> list[list[Verdict]]:
+    """Verdicts of one method on the same cases that could have seen the same, in the order of the first."""
+    found: dict[tuple[str, str, str], list[Verdict]] = {}
+    for verdict in quiet:
+        method = verdict.watcher.rpartition(".")[2]
+        found.setdefault((method, verdict.group, verdict.power), []).append(verdict)
+    return list(found.values())
+
+
+def _quiet_row(alike: Sequence[Verdict]) -> list[Child]:
+    first = max(alike, key=lambda v: v.statistic / v.limit if v.limit > 0 else 0.0)
+    most = "at most " if len(alike) > 1 else ""
+    said = first.reason if len(alike) == 1 else None
+    return [
+        wording.watcher_names([v.watcher for v in alike]),
+        wording.group_name(first.group),
+        tag("span", "quiet", class_="pill quiet"),
+        f"{most}{number(first.statistic)} / {number(first.limit)}",
+        f"{max(v.cases for v in alike):,}",
+        [said, tag("div", first.power, class_="soft" if said else None)],
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from npc_edge.calibration.record import Level
@@ -73,9 +74,19 @@ def group_name(group: str) -> str:
     return "all cases" if group == "all" else group.replace("_", " ").replace("=", " ")
 
 
+METHODS = {"cusum": "CUSUM", "ewma": "EWMA", "ks": "KS test", "mmd": "MMD test", "psi": "PSI"}
+
+
 def watcher_name(watcher: str) -> str:
     """ "t2.median.cusum" → "t2.median, CUSUM": the last part is the method."""
-    quantity, _, method = watcher.rpartition(".")
-    known = {"cusum": "CUSUM", "ewma": "EWMA", "ks": "KS test", "mmd": "MMD test", "psi": "PSI"}
-    name = known.get(method, method.replace("_", " "))
-    return f"{quantity.replace('_', ' ')}, {name}" if quantity else name
+    return watcher_names([watcher])
+
+
+def watcher_names(watchers: Sequence[str]) -> str:
+    """Watchers of one method: "CUSUM of score, t2.median"; a single one as "score, CUSUM"."""
+    quantities = [watcher.rpartition(".")[0].replace("_", " ").replace("=", ": ") for watcher in watchers]
+    method = watchers[0].rpartition(".")[2]
+    name = METHODS.get(method, method.replace("_", " "))
+    if len(watchers) == 1:
+        return f"{quantities[0]}, {name}" if quantities[0] else name
+    return f"{name} of {', '.join(quantities)}"

@@ -10,6 +10,7 @@ from npc_edge.calibration.alarms import (
     EXIT_CODES,
     acknowledge,
     exit_code,
+    incidents,
     open_alarms,
     over,
     worst,
@@ -65,6 +66,23 @@ def test_over_are_those_whose_time_passed_that_fell_quiet_or_that_got_worse() ->
     assert over([replace(WATCH, level="act")], [given], NOW) == (given,)
     assert over([WATCH], [given], NOW + 31 * DAY) == (given,)
     assert over([ACT], [given], NOW) == (), "a watcher that said nothing this time"
+
+
+def test_what_saw_one_change_is_one_incident_and_acknowledged_together() -> None:
+    near, far = replace(WATCH, since=(ACT.since or 0) + 100), replace(WATCH, group="vendor=ge", since=10)
+    window = replace(ACT, watcher="t2.median.psi", level="watch", since=None, check_first="See its CUSUM.")
+    alarms = open_alarms((ACT, near, far, LATENCY, window), [], NOW)
+    shown = [[a.verdict for a in together] for together in incidents(alarms)]
+    assert shown == [[ACT, near, window], [far], [LATENCY]]
+    known = open_alarms((ACT, near, far, LATENCY, window), [acknowledge(ACT, NOW)], NOW)
+    assert [a.verdict for a in known if a.acknowledged is None] == [far, LATENCY]
+    assert exit_code(known) == 10
+
+
+def test_an_acknowledged_watch_does_not_cover_an_act_of_the_same_change() -> None:
+    near = replace(WATCH, since=ACT.since)
+    alarms = open_alarms((ACT, near), [acknowledge(near, NOW)], NOW)
+    assert [(a.verdict.level, a.acknowledged is None) for a in alarms] == [("act", True), ("watch", False)]
 
 
 @pytest.mark.parametrize("days", [0, -1, 367, float("nan")])

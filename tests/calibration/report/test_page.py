@@ -93,10 +93,10 @@ def test_headings_go_down_one_step_at_a_time() -> None:
 @pytest.mark.parametrize(
     ("verdicts", "seen", "words"),
     [
-        (VERDICTS, (), "Act: one alarm asks for a look before the scores are relied on"),
-        (VERDICTS, (ACT,), "Watch: 2 quantities have moved"),
-        (VERDICTS, (ACT, WATCH), "Watch: one quantity has moved"),
-        (VERDICTS, (ACT, WATCH, LATENCY), "Quiet: nothing new; 3 alarms are acknowledged and not over"),
+        (VERDICTS, (), "Act: one thing asks for a look before the scores are relied on"),
+        (VERDICTS, (ACT,), "Watch: something has moved"),
+        (VERDICTS, (ACT, LATENCY), "Quiet: nothing new; 2 alarms are acknowledged and not over"),
+        (VERDICTS, (WATCH, LATENCY), "Act: one thing asks for a look before the scores are relied on"),
         (VERDICTS[3:], (), "Quiet: everything the monitor watches is within its limits"),
     ],
 )
@@ -114,17 +114,21 @@ def test_too_few_cases_are_not_called_quiet() -> None:
     assert "Alarms" not in found.texts["h2"]
 
 
-def test_what_to_do_first_is_said_once_and_only_for_what_is_new() -> None:
-    assert page().texts["ol"] == [f"{ACT.check_first}{LATENCY.check_first}"]
-    assert page(CONTENT, VERDICTS, ACT, WATCH).texts["ol"] == [LATENCY.check_first]
+def test_what_to_do_first_is_said_once_and_only_for_the_worst_that_is_new() -> None:
+    assert page().texts["ol"] == [ACT.check_first]
+    assert "1 more below." in page().text
+    assert page(CONTENT, VERDICTS, ACT).texts["ol"] == [LATENCY.check_first]
+    assert "ol" not in page(CONTENT, VERDICTS, ACT, LATENCY).texts
 
 
-def test_alarms_with_one_thing_to_check_share_a_card() -> None:
+def test_alarms_of_one_change_share_a_card() -> None:
     found = page(CONTENT, VERDICTS, LATENCY)
     cards = found.texts["article"]
     assert len(cards) == 2
     assert ACT.reason in cards[0]
-    assert f"Also watch: {WATCH.reason}" in cards[0]
+    assert f"watch: {WATCH.reason}" in cards[0]
+    command = 'npc-edge monitor acknowledge "t2.median.cusum" --group "station=scanner B" --by NAME'
+    assert command in cards[0]
     assert ACT.power in cards[0]
     assert "until 24 Dec 2026 unless it gets worse: known <b>since</b> May" in cards[1]
 
@@ -133,6 +137,14 @@ def test_every_watcher_shows_its_power() -> None:
     text = page().text
     for verdict in VERDICTS:
         assert verdict.power in text
+
+
+def test_quiet_watchers_of_one_kind_share_a_row() -> None:
+    many = tuple(replace(VERDICTS[3], watcher=f"t{i}.ks", statistic=i / 10) for i in range(9))
+    text = page(CONTENT, (ACT, *many)).text
+    assert text.count(VERDICTS[3].power) == 1
+    assert "KS test of t0, t1, t2, t3, t4, t5, t6, t7, t8" in text
+    assert "at most 0.8 / 5.1" in text
 
 
 def test_what_people_typed_stays_text() -> None:
