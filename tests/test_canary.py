@@ -136,13 +136,17 @@ def test_a_store_in_use_holds_pseudonyms_alone(study: Path, tmp_path: Path) -> N
         shown = run("monitor", "status", "--state", state, env=env)
         name = ["scanner A", "--station", f" {canary.DEVICE['StationName']}"]
         named = run("monitor", "alias", *name, "--state", state, env=env)
+        page = run(
+            "monitor", "report", tmp_path / "out" / "monitor.html", "--phantoms", "--state", state, env=env
+        )
+        numbers = run("monitor", "export", "--prometheus", "--phantoms", "--state", state, env=env)
         files = {path.name for path in state.iterdir()}
         assert {"monitor.sqlite", "monitor.sqlite-wal", "monitor.sqlite-shm"} <= files
         assert leaks(state) == {}
         (record,) = store.records()
         (truth,) = store.truths()
         assert list(store.aliases().values()) == ["scanner A"]
-    for command in (ran, shown, named):
+    for command in (ran, shown, named, page, numbers):
         assert command.returncode == 0, command.stderr
         assert canary.found_in((command.stdout + command.stderr).encode()) == []
     salt = State.open(state)

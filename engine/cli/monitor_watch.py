@@ -81,10 +81,18 @@ def _settings(records: list[CaseRecord], choice: Choice) -> Settings:
             start = round(datetime.fromisoformat(choice.since).replace(tzinfo=UTC).timestamp() * 1000)
         except ValueError:
             raise UsageError("--since is YYYY-MM-DD") from None
-    declared = next((dict(r.operating_point) for r in reversed(records) if r.operating_point), {})
+    point = next((r.operating_point for r in reversed(records) if r.operating_point), {})
+    usual = Settings()
     try:
-        watch_rate = max(Settings().watch_rate, min(0.99, 2 * choice.rate))
-        return Settings(choice.rate, watch_rate, baseline=choice.baseline, start=start, **declared)
+        return Settings(
+            false_alarm_rate=choice.rate,
+            watch_rate=max(usual.watch_rate, min(0.99, 2 * choice.rate)),
+            baseline=choice.baseline,
+            start=start,
+            threshold=point.get("threshold", usual.threshold),
+            sensitivity=point.get("sensitivity"),
+            specificity=point.get("specificity"),
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -9,7 +9,7 @@ import numpy as np
 from npc_edge.engine.geometry import Floats, Geometry
 from npc_edge.engine.types import Segmentation, Volume
 
-_MOST = (16, 32, 32)  # lattice points along z, y, x of the window: about 3 to 4 mm apart
+_MOST = (12, 24, 24)  # points along z, y, x of the window, 4 to 5 mm apart: recording must cost little
 _FEWEST_IN_TUMOUR = 8
 
 

@@ -124,9 +124,9 @@ def test_intensities_are_those_of_the_window() -> None:
     """A known distribution inside of the window, anything outside; the second sequence on a finer grid."""
     grid = Geometry.from_parts((20, 60, 60), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0))
     fine = Geometry.from_parts((40, 120, 120), (0.5, 0.5, 1.0), (-0.25, -0.25, -0.5))
-    window = Geometry.from_parts((10, 32, 32), (1.0, 1.0, 2.0), (10.0, 10.0, 6.0))
+    window = Geometry.from_parts((10, 24, 24), (1.0, 1.0, 2.0), (10.0, 10.0, 6.0))
     inside = np.zeros(grid.shape, bool)
-    inside[3:13, 10:42, 10:42] = True
+    inside[3:13, 10:34, 10:34] = True
     rng = np.random.default_rng(1)
     values = np.where(inside, rng.gamma(4.0, 50.0, grid.shape), 9e6).astype(np.float32)
     second = np.repeat(np.repeat(np.repeat(values, 2, 0), 2, 1), 2, 2) * 3
