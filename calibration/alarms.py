@@ -23,8 +23,9 @@ EXIT_CODES: dict[Level, int] = {"quiet": 0, "watch": 10, "act": 11}
 SEVERITY: dict[Level, int] = {"quiet": 0, "watch": 1, "act": 2}
 DEFAULT_DAYS = 30
 LONGEST_DAYS = 366
-NEAR_CASES = 100
-"""Change points up to so many cases apart are taken for one change: they are not known better than that."""
+NEAR_CASES, NEAR_SHARE = 100, 0.02
+"""Change points up to so many cases apart, or this share of all, are taken for one change: they are not known
+better than that."""
 _DAY_MS = 86_400_000
 
 
@@ -106,7 +107,8 @@ def same_change(one: Verdict, other: Verdict) -> bool:
     if one.since is None or other.since is None:
         same = one.group == other.group and bool(_quantity(one)) and _quantity(one) == _quantity(other)
         return same or (bool(one.check_first) and one.check_first == other.check_first)
-    return abs(one.since - other.since) <= NEAR_CASES
+    near = max(NEAR_CASES, NEAR_SHARE * max(one.cases, other.cases))
+    return abs(one.since - other.since) <= near
 
 
 def _quantity(verdict: Verdict) -> str:

@@ -79,6 +79,12 @@ def test_what_saw_one_change_is_one_incident_and_acknowledged_together() -> None
     assert exit_code(known) == 10
 
 
+def test_change_points_of_a_long_series_may_lie_farther_apart() -> None:
+    long = replace(ACT, cases=50_000, since=30_000)
+    alarms = open_alarms((long, replace(WATCH, since=31_000), replace(LATENCY, since=31_001)), [], NOW)
+    assert [len(together) for together in incidents(alarms)] == [2, 1]
+
+
 def test_an_acknowledged_watch_does_not_cover_an_act_of_the_same_change() -> None:
     near = replace(WATCH, since=ACT.since)
     alarms = open_alarms((ACT, near), [acknowledge(near, NOW)], NOW)

@@ -1,4 +1,4 @@
-"""What the report shows is what was recorded: counts, groups, measures and trends from synthetic departments."""
+"""What the report shows is what was recorded: counts, groups, measures and trends."""
 
 from dataclasses import replace
 
