@@ -61,7 +61,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What the headers say of how a series was acquired; None or '' where they say nothing."""
+    """What the headers say of how a series was acquired; None or '' where they say nothing.
+
+    model, station: names of a scanner; only their salted hashes go further than this value.
+    """
 
     description: str = ""
     protocol: str = ""
@@ -84,6 +87,8 @@ class Acquisition:
     enhanced_contrast: str = ""  # AcquisitionContrast (0008,9209)
     body_part: str = ""
     vendor: Literal["siemens", "ge", "philips", "uih", "canon", "other"] = "other"
+    model: str = field(default="", repr=False)
+    station: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class Study:
 
     patient_module: the source's patient and study module elements as an Explicit VR Little Endian data
     set without preamble, byte for byte, for the DICOM outputs only; never logged, never in result.json.
+    accession_number: of all its images, "" when they name none or several; only its salted hash is kept.
     """
 
     study_instance_uid: str
@@ -115,6 +121,7 @@ class Study:
     patient_age_years: float | None
     skipped: Mapping[str, int] = field(default_factory=dict)  # why → how many files
     problems: tuple[tuple[str, str], ...] = ()  # (reason code, message): why no result may be made of it
+    accession_number: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -337,6 +344,7 @@ class Options:
     state: Path | None = None
     correlation: str | None = None
     threads: int = 0  # 0: all cores this process may use
+    record: bool = True  # keep a record of the run for the monitor
 
 
 @dataclass(frozen=True)

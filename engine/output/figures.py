@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from npc_edge.calibration.markup import Markup, tag
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.output.contours import edge_loops
-from npc_edge.engine.output.markup import Markup, tag
 from npc_edge.engine.types import Volume
 
 Mask = NDArray[np.bool_]

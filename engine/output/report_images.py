@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from npc_edge.calibration.markup import Markup, tag
 from npc_edge.engine.output import wording
 from npc_edge.engine.output.figures import Frame, Outline, Painter
-from npc_edge.engine.output.markup import Markup, tag
 from npc_edge.engine.output.outcome import Outcome
 from npc_edge.engine.types import StructureEvidence
 
