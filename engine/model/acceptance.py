@@ -9,8 +9,9 @@ All are what the fp32 artefact made of the input where the bundle was made.
 from __future__ import annotations
 
 import math
+import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -23,17 +24,15 @@ from npc_edge.engine.gpu import find_gpus
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.manifest import Artefact, NetworkSpec
 from npc_edge.engine.model.metrics import mean_dice, relative_error
-from npc_edge.engine.model.runner import Arrays
+from npc_edge.engine.model.runner import IMAGE, Arrays, Runner
 from npc_edge.engine.model.runners import instruction_set, open_pair
-from npc_edge.engine.model.runners.pairs import (
-    CPU_PAIRS,
-    Pair,
-    allowed_pairs,
-    asked_for,
-    missing_here,
-    unproven_pairs,
-)
+from npc_edge.engine.model.runners.devices import Gpu, missing_on
+from npc_edge.engine.model.runners.pairs import CPU_PAIRS, GPU_PAIRS, Pair, allowed_pairs, missing_here
 from npc_edge.engine.types import Options
+
+_TIMES, _ENOUGH_S, _SLOW = 5, 3.0, 3.0
+"""How often a window is timed, and for how long at most; once where the first took this many times as long as
+the fastest pair so far. Whatever else the machine does only adds: the shortest counts."""
 
 _SAMPLES = 40_000
 """Values kept of a map, about: enough to catch any change of arithmetic, small enough for a bundle."""
@@ -91,7 +90,7 @@ class ArtefactResult:
 
     `skipped` and `untested` are not failures, nor are they passes. precision: of the file; execution: what it
     runs in. allowed: whether the bundle lets the pair run on this instruction set; what is not allowed is
-    measured all the same, and never chosen.
+    measured all the same, and never chosen. ms: the fastest of a few windows, None where they were not timed.
     """
 
     network: str
@@ -104,6 +103,7 @@ class ArtefactResult:
     cases: tuple[CaseResult, ...] = ()
     execution: str = ""
     allowed: bool = False
+    ms: float | None = None
 
     def __bool__(self) -> bool:
         return self.status != "failed"
@@ -198,38 +198,25 @@ def compare(case: GoldenCase, outputs: Arrays, tolerance: Tolerance) -> CaseResu
     return CaseResult(case.name, error, score, passed)
 
 
-def verify(bundle: Bundle, options: Options | None = None) -> tuple[ArtefactResult, ...]:
+def verify(
+    bundle: Bundle, options: Options | None = None, gpu: Gpu | None = None
+) -> tuple[ArtefactResult, ...]:
     """Run the golden cases of every artefact on every backend and in every precision this machine has.
 
-    One result a pair, whether the bundle allows it or not; options.backend: leave the others out.
+    One result a pair, whether the bundle allows it or not; options.backend: leave the others out. gpu: one to
+    run on too.
     """
     wanted = Options() if options is None else options
     results: list[ArtefactResult] = []
+    held = CPU_PAIRS if gpu is None else (*CPU_PAIRS, *GPU_PAIRS)
     for network in bundle.manifest.networks:
-        cases = tuple(golden_cases(bundle, network.name))
-        trial = _Trial(bundle, network, cases, wanted.threads, instruction_set())
+        trial = Trial.of(bundle, network.name, wanted.threads, instruction_set(), gpu)
         for artefact in network.artefacts:
-            pairs = [p for p in CPU_PAIRS if p.artefact == artefact.precision and artefact.format == "onnx"]
+            pairs = [p for p in held if p.artefact == artefact.precision and artefact.format == "onnx"]
             if not pairs:
                 results.append(_never_here(network, artefact))
-            results += [trial.run(artefact, p) for p in pairs if wanted.backend in ("auto", p.backend)]
+            results += [trial.run(artefact, p) for p in pairs if wanted.backend in ("auto", p.family)]
     return tuple(results)
-
-
-def prove(bundle: Bundle, network: str, options: Options) -> frozenset[Pair]:
-    """The pairs that only another instruction set's parity row speaks for, and that pass their golden cases
-    here: `open_runner` may then run them. Runs those cases; nothing when no pair waits for them."""
-    isa, spec = instruction_set(), bundle.network(network)
-    waiting = [pair for pair in unproven_pairs(bundle, network, isa) if asked_for(pair, options)]
-    if not waiting:
-        return frozenset()
-    trial = _Trial(bundle, spec, tuple(golden_cases(bundle, network)), options.threads, isa)
-    return frozenset(
-        pair
-        for pair in waiting
-        for artefact in spec.artefacts
-        if artefact == bundle.find(network, pair.artefact) and trial.run(artefact, pair).status == "passed"
-    )
 
 
 def winners(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -240,7 +227,7 @@ def winners(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Trial:
     """One network's golden cases, for one pair after the other."""
 
     bundle: Bundle
@@ -248,12 +235,30 @@ class _Trial:
     cases: tuple[GoldenCase, ...]
     threads: int
     isa: str
+    gpu: Gpu | None = None
 
-    def run(self, artefact: Artefact, pair: Pair) -> ArtefactResult:
+    @staticmethod
+    def of(bundle: Bundle, network: str, threads: int, isa: str, gpu: Gpu | None = None) -> Trial:
+        """With the bundle's cases of that network. threads 0: all cores."""
+        cases = tuple(golden_cases(bundle, network))
+        return Trial(bundle, bundle.network(network), cases, threads, isa, gpu)
+
+    def measure(self, pair: Pair, best_ms: float | None = None) -> ArtefactResult:
+        """The cases of the artefact `auto` would take, and how long a window takes. best_ms: of the fastest
+        pair so far; one that is much slower is timed once."""
+        artefact = self.bundle.find(self.network.name, pair.artefact)
+        assert artefact is not None, "only pairs whose artefact is held are measured"
+        return self.run(artefact, pair, lambda runner: self._time(runner, best_ms))
+
+    def run(
+        self, artefact: Artefact, pair: Pair, timed: Callable[[Runner], float] | None = None
+    ) -> ArtefactResult:
+        """The cases of one artefact on one pair, in a runner of its own; then what `timed` makes of it."""
         allowed = pair in allowed_pairs(self.bundle, self.network.name, self.isa)
         untried = ArtefactResult(
-            *(self.network.name, artefact.file, artefact.precision, pair.backend, self.isa),
-            *("skipped", missing_here(pair, self.isa)),
+            *(self.network.name, artefact.file, artefact.precision, pair.backend),
+            *(self.isa if self.gpu is None or not pair.on_gpu else self.gpu.capability, "skipped"),
+            missing_on(pair, self.gpu) if pair.on_gpu else missing_here(pair, self.isa),
             execution=pair.precision,
             allowed=allowed,
         )
@@ -261,21 +266,39 @@ class _Trial:
             return untried
         tolerance = TOLERANCES[pair.precision if pair.artefact == "fp32" else pair.artefact]
         try:
-            with open_pair(self.bundle, self.network.name, pair, self.threads) as runner:
+            with open_pair(self.bundle, self.network.name, pair, self.threads, self.gpu) as runner:
                 ran_in = runner.describe().precision
                 results = tuple(compare(c, runner.infer(c.inputs), tolerance) for c in self.cases)
+                sound = ran_in == pair.precision and all(results)
+                ms = timed(runner) if timed is not None and sound else None
         except BackendError as error:
             return replace(untried, why=error.message)
         except BundleError as error:
             return replace(untried, status="failed", why=error.message)
         if ran_in != pair.precision:
-            return replace(untried, why=f"{pair.backend} runs it in {ran_in}")
+            return replace(untried, why=f"{pair.backend} runs it in {ran_in}", cases=results)
         if not results:
-            return replace(untried, status="untested", why="no golden case of this network")
+            return replace(untried, status="untested", why="no golden case of this network", ms=ms)
         failed = [result.case for result in results if not result]
         status: Literal["passed", "failed"] = "failed" if failed else "passed"
         why = f"out of tolerance: {', '.join(failed)}" if failed else f"{len(results)} golden cases"
-        return replace(untried, status=status, why=why, cases=results)
+        return replace(untried, status=status, why=why, cases=results, ms=ms)
+
+    def _time(self, runner: Runner, best_ms: float | None) -> float:
+        """The fastest of a few windows, ms; the golden cases before them were the warm-up."""
+        inputs = self.cases[0].inputs if self.cases else {IMAGE: self._noise()}
+        taken: list[float] = []
+        while len(taken) < _TIMES and sum(taken) < _ENOUGH_S * 1e3:
+            if taken and best_ms is not None and taken[0] > _SLOW * best_ms:
+                break
+            begun = time.perf_counter()
+            runner.infer(inputs)
+            taken.append((time.perf_counter() - begun) * 1e3)
+        return min(taken)
+
+    def _noise(self) -> NDArray[np.float32]:
+        shape = (1, len(self.network.inputs), *self.network.window)
+        return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
 def _never_here(network: NetworkSpec, artefact: Artefact) -> ArtefactResult:
@@ -286,7 +309,7 @@ def _never_here(network: NetworkSpec, artefact: Artefact) -> ArtefactResult:
         return ArtefactResult(*facts, "tensorrt", "", "skipped", why, execution=artefact.precision)
     built, gpus = artefact.engine, find_gpus()
     known = "executed where it was built" if built.executed else "built, not executed"
-    why = f"{known}: {'no GPU' if gpus.why else 'no TensorRT runner in this version'}"
+    why = f"{known}: {'no GPU' if gpus.why else 'run it with --backend tensorrt, which tries it first'}"
     return ArtefactResult(
         *(*facts, built.runtime, built.compute_capability, "skipped", why), execution=artefact.precision
     )
