@@ -186,7 +186,7 @@ def cannot_run(
 
 def _why_not(bundle: Bundle, network: str, options: Options, isa: str) -> str:
     """The last thing that stands in the way of the pair that came furthest."""
-    named = [pair for pair in (*CPU_PAIRS, *GPU_PAIRS) if asked_for(pair, options)]
+    named = [p for p in CPU_PAIRS if asked_for(p, options)] or [p for p in GPU_PAIRS if asked_for(p, options)]
     if not named:
         where = "a CPU" if options.device in ("auto", "cpu") else "a GPU"
         backend = "nothing" if options.backend == "auto" else options.backend
