@@ -15,6 +15,8 @@ from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.devices import Gpu, missing_on, runtime_version
 from npc_edge.engine.model.runners.pairs import (
+    CPU_PAIRS,
+    GPU_PAIRS,
     Pair,
     allowed_pairs,
     asked_for,
@@ -163,6 +165,28 @@ def fallback(taken: Pair, rows: Sequence[tuple[Pair, Row]], found: Candidates) -
         if pair in faults:
             return f"{pair} cannot serve ({faults[pair]}): {taken} does"
     return None
+
+
+def remembered_choices(remembered: Remembered) -> tuple[tuple[str, str], ...]:
+    """What was chosen on this machine as it is now: (what for, what was measured and taken), a network each.
+
+    Rows of another processor, or of a runtime that has changed since, say nothing any more."""
+    groups: dict[tuple[str, str, int], list[tuple[Pair, Row]]] = {}
+    for pair in (*GPU_PAIRS, *CPU_PAIRS):
+        for row in remembered.rows:
+            key = row.key
+            if (key.artefact, key.backend, key.precision) != (pair.artefact, pair.backend, pair.precision):
+                continue
+            here = pair.on_gpu or (key.machine, key.isa) == (cpu_model(), instruction_set())
+            if here and key.runtime.split()[0] == runtime_version(pair):
+                groups.setdefault((key.bundle_sha256, key.network, key.threads), []).append((pair, row))
+    told = []
+    for (bundle, network, threads), rows in groups.items():
+        taken = fastest(rows)
+        if taken is not None:
+            what = f"network {network} of bundle {bundle[:12]}, {threads} threads"
+            told.append((what, Choice(network, taken, rows=tuple(rows)).sentence()))
+    return tuple(told)
 
 
 def key_of(trial: Trial, pair: Pair) -> Key:

@@ -1,4 +1,4 @@
-"""`auto`: only what is allowed and passes here, the fastest of it, the same ever after, and the truth is said."""
+"""`auto`: only what is allowed and passes here, the fastest of it, the same ever after; and it says so."""
 
 import subprocess
 import sys
