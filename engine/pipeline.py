@@ -46,7 +46,7 @@ Source = Path | Mapping[str, Path]
 @dataclass(frozen=True)
 class Kit:
     """What a session opened once and every run uses. fallback: as in result.json. gpu_mb: memory of the GPU
-    that runs something, None where none does."""
+    that runs something, None where none does. done: called when the networks have had their say."""
 
     bundle: Bundle
     reader: Reader
@@ -55,6 +55,7 @@ class Kit:
     key_for: Callable[[str], str]
     fallback: str | None = None
     gpu_mb: float | None = None
+    done: Callable[[], None] | None = None
 
 
 @dataclass
@@ -148,7 +149,10 @@ def _walk(kit: Kit, clock: Clock, known: _Known) -> Findings:
     with clock.station("align"):
         known.volumes, checks = align(known.volumes, manifest.reference_sequence)
         known.quality += checks
-    return _find(_predict(kit, clock, known), kit, clock, known)
+    predictions = _predict(kit, clock, known)
+    if kit.done is not None:
+        kit.done()
+    return _find(predictions, kit, clock, known)
 
 
 def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predictions, Findings]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -75,6 +75,7 @@ class Session:
         self._kit: pipeline.Kit | None = None
         self._ahead: pipeline.Ahead | None = None
         self._builds: Builds | None = None
+        self._starting: Starting | None = None
 
     def __enter__(self) -> Session:
         with ExitStack() as opening:
@@ -90,7 +91,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._kit = self._ahead = self._builds = None
+        self._kit = self._ahead = self._builds = self._starting = None
         self._open.close()
 
     @property
@@ -106,19 +107,24 @@ class Session:
         on_progress: OnProgress | None = None,
         cancel: Event | None = None,
         then: Path | Mapping[str, Path] | None = None,
+        last: bool = False,
     ) -> RunResult:
         """Run one study: a folder, DICOMDIR or zip, or sequence name → NIfTI file.
 
         out: the folder to publish to, None to write nothing. deadline_s: seconds from now; when they pass the
         outcome is a no-result with reason DEADLINE. cancel: set it from another thread to raise Cancelled.
         then: the study that will be run next, read meanwhile; it changes no result, and what is wrong with it
-        is told by its own run.
+        is told by its own run. last: no study follows, so what the networks hold is given back before files
+        are written; another run would end in BackendError.
         """
         deadline = None if deadline_s is None else time.monotonic() + deadline_s
         clock = Clock(Watch(deadline, cancel), on_progress)
         free = available_memory_mb()
         next_one = None if free is not None and free < _ROOM_TO_READ_AHEAD_MB else then
-        outcome = pipeline.run(study, self._opened(), clock, self._ahead, next_one)
+        kit = self._opened()
+        if last and self._starting is not None:
+            kit = replace(kit, done=self._starting.release)
+        outcome = pipeline.run(study, kit, clock, self._ahead, next_one)
         if out is None:
             return RunResult(outcome.outcome, document(outcome), outcome.findings, ())
         # A refusal is published even when its reason is that the deadline has passed.
@@ -138,7 +144,7 @@ class Session:
         names = [network.name for network in bundle.manifest.networks]
         self.choices = tuple(decide(bundle, n, self.options, remembered, self._say, gpu) for n in names)
         self.notes = tuple(remembered.notes)
-        starting = opening.enter_context(Starting())
+        self._starting = starting = opening.enter_context(Starting())
         threads = self.options.threads
         runners = {
             one.network: starting.start(partial(open_pair, bundle, one.network, one.pair, threads, gpu))

@@ -197,6 +197,7 @@ def _run_one(
             deadline,
             on_progress=lambda step: bar.update(task, description=step.station, completed=step.fraction),
             then=None if following is None else following.study,
+            last=following is None,
         )
     if as_json:
         print(result.document.to_json(one_line=True))

@@ -30,9 +30,9 @@ from npc_edge.engine.model.runners.devices import Gpu, missing_on
 from npc_edge.engine.model.runners.pairs import CPU_PAIRS, GPU_PAIRS, Pair, allowed_pairs, missing_here
 from npc_edge.engine.types import Options
 
-_TIMES, _ENOUGH_S, _SLOW = 5, 3.0, 3.0
-"""How often a window is timed, and for how long at most; once where the first took this many times as long as
-the fastest pair so far. Whatever else the machine does only adds: the shortest counts."""
+_TIMES, _SLOW = 4, 3.0
+"""How often a window is timed: whatever else the machine does only adds, so the shortest counts. No more once
+one took this many times as long as the fastest pair so far."""
 
 _SAMPLES = 40_000
 """Values kept of a map, about: enough to catch any change of arithmetic, small enough for a bundle."""
@@ -248,12 +248,13 @@ class Trial:
         pair so far; one that is much slower is timed once."""
         artefact = self.bundle.find(self.network.name, pair.artefact)
         assert artefact is not None, "only pairs whose artefact is held are measured"
-        return self.run(artefact, pair, lambda runner: self._time(runner, best_ms))
+        return self.run(artefact, pair, lambda runner, warm_up: self._time(runner, warm_up, best_ms))
 
     def run(
-        self, artefact: Artefact, pair: Pair, timed: Callable[[Runner], float] | None = None
+        self, artefact: Artefact, pair: Pair, timed: Callable[[Runner, float], float] | None = None
     ) -> ArtefactResult:
-        """The cases of one artefact on one pair, in a runner of its own; then what `timed` makes of it."""
+        """The cases of one artefact on one pair, in a runner of its own; then what `timed` makes of it, told
+        how many ms a case took."""
         allowed = pair in allowed_pairs(self.bundle, self.network.name, self.isa)
         untried = ArtefactResult(
             *(self.network.name, artefact.file, artefact.precision, pair.backend),
@@ -268,9 +269,9 @@ class Trial:
         try:
             with open_pair(self.bundle, self.network.name, pair, self.threads, self.gpu) as runner:
                 ran_in = runner.describe().precision
-                results = tuple(compare(c, runner.infer(c.inputs), tolerance) for c in self.cases)
+                results, spent = self._compare(runner, tolerance)
                 sound = ran_in == pair.precision and all(results)
-                ms = timed(runner) if timed is not None and sound else None
+                ms = timed(runner, spent) if timed is not None and sound else None
         except BackendError as error:
             return replace(untried, why=error.message)
         except BundleError as error:
@@ -284,13 +285,22 @@ class Trial:
         why = f"out of tolerance: {', '.join(failed)}" if failed else f"{len(results)} golden cases"
         return replace(untried, status=status, why=why, cases=results, ms=ms)
 
-    def _time(self, runner: Runner, best_ms: float | None) -> float:
-        """The fastest of a few windows, ms; the golden cases before them were the warm-up."""
+    def _compare(self, runner: Runner, tolerance: Tolerance) -> tuple[tuple[CaseResult, ...], float]:
+        """Every case, and how many ms one took."""
+        results, spent = [], 0.0
+        for case in self.cases:
+            begun = time.perf_counter()
+            outputs = runner.infer(case.inputs)
+            spent += time.perf_counter() - begun
+            results.append(compare(case, outputs, tolerance))
+        return tuple(results), spent * 1e3 / max(1, len(results))
+
+    def _time(self, runner: Runner, warm_up: float, best_ms: float | None) -> float:
+        """The fastest of a few windows, ms. warm_up: of the golden cases before them."""
         inputs = self.cases[0].inputs if self.cases else {IMAGE: self._noise()}
-        taken: list[float] = []
-        while len(taken) < _TIMES and sum(taken) < _ENOUGH_S * 1e3:
-            if taken and best_ms is not None and taken[0] > _SLOW * best_ms:
-                break
+        hopeless = math.inf if best_ms is None else _SLOW * best_ms
+        taken = [warm_up] if self.cases else []
+        while len(taken) <= _TIMES and min(taken, default=0.0) <= hopeless:
             begun = time.perf_counter()
             runner.infer(inputs)
             taken.append((time.perf_counter() - begun) * 1e3)

@@ -27,6 +27,10 @@ class Starting:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self.release()
+
+    def release(self) -> None:
+        """Leave every runner that has been opened: what it holds is given back. It can still be described."""
         self._open.close()
 
     def start(self, opened: Callable[[], Runner]) -> Runner:
