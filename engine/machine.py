@@ -43,6 +43,18 @@ def available_memory_mb(root: Path = Path("/")) -> float | None:
     return free / 1e6
 
 
+def waited_ms(tasks: Path = Path("/proc/self/task")) -> float | None:
+    """How long this process's threads were ready to run and had no core, so far, all added up; None where the
+    system does not say (not Linux)."""
+    waited = 0
+    try:
+        for thread in tasks.iterdir():
+            waited += int((thread / "schedstat").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return waited / 1e6
+
+
 def peak_rss_mb() -> float:
     """Peak resident MB of this process or its largest finished child; 0.0 on Windows (not measured)."""
     if sys.platform == "win32":

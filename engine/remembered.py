@@ -41,13 +41,14 @@ class Key(Strict):
 
 
 class Row(Strict):
-    """What was measured. status as in `ArtefactResult`; why: in words. ms: the fastest of a few windows, None
-    where the pair did not pass."""
+    """What was measured. status, ms, cpu_ms, busy as in `ArtefactResult`; why: in words."""
 
     key: Key
     status: Literal["passed", "failed", "skipped", "untested"]
     why: str
     ms: float | None = None
+    cpu_ms: float | None = None
+    busy: bool = False
 
 
 class _File(Strict):

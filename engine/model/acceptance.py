@@ -9,12 +9,11 @@ All are what the fp32 artefact made of the input where the bundle was made.
 from __future__ import annotations
 
 import math
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from npc_edge.engine.model.runner import IMAGE, Arrays, Runner
 from npc_edge.engine.model.runners import instruction_set, open_pair
 from npc_edge.engine.model.runners.devices import Gpu, missing_on
 from npc_edge.engine.model.runners.pairs import CPU_PAIRS, GPU_PAIRS, Pair, allowed_pairs, missing_here
+from npc_edge.engine.model.timing import Timed, timed_window
 from npc_edge.engine.types import Options
 
 _TIMES, _SLOW = 4, 3.0
@@ -90,7 +90,8 @@ class ArtefactResult:
 
     `skipped` and `untested` are not failures, nor are they passes. precision: of the file; execution: what it
     runs in. allowed: whether the bundle lets the pair run on this instruction set; what is not allowed is
-    measured all the same, and never chosen. ms: the fastest of a few windows, None where they were not timed.
+    measured all the same, and never chosen. ms: the fastest of a few windows, None where they were not timed;
+    cpu_ms: the least processor time of one, over all cores. busy: others kept cores from it meanwhile.
     """
 
     network: str
@@ -104,6 +105,8 @@ class ArtefactResult:
     execution: str = ""
     allowed: bool = False
     ms: float | None = None
+    cpu_ms: float | None = None
+    busy: bool = False
 
     def __bool__(self) -> bool:
         return self.status != "failed"
@@ -251,10 +254,10 @@ class Trial:
         return self.run(artefact, pair, lambda runner, warm_up: self._time(runner, warm_up, best_ms))
 
     def run(
-        self, artefact: Artefact, pair: Pair, timed: Callable[[Runner, float], float] | None = None
+        self, artefact: Artefact, pair: Pair, timed: Callable[[Runner, Timed], Timed] | None = None
     ) -> ArtefactResult:
         """The cases of one artefact on one pair, in a runner of its own; then what `timed` makes of it, told
-        how many ms a case took."""
+        how long a case took."""
         allowed = pair in allowed_pairs(self.bundle, self.network.name, self.isa)
         untried = ArtefactResult(
             *(self.network.name, artefact.file, artefact.precision, pair.backend),
@@ -271,7 +274,7 @@ class Trial:
                 ran_in = runner.describe().precision
                 results, spent = self._compare(runner, tolerance)
                 sound = ran_in == pair.precision and all(results)
-                ms = timed(runner, spent) if timed is not None and sound else None
+                best = timed(runner, spent) if timed is not None and sound else None
         except BackendError as error:
             return replace(untried, why=error.message)
         except BundleError as error:
@@ -279,36 +282,38 @@ class Trial:
         if ran_in != pair.precision:
             return replace(untried, why=f"{pair.backend} runs it in {ran_in}", cases=results)
         if not results:
-            return replace(untried, status="untested", why="no golden case of this network", ms=ms)
+            return replace(untried, status="untested", why="no golden case of this network", **_speed(best))
         failed = [result.case for result in results if not result]
         status: Literal["passed", "failed"] = "failed" if failed else "passed"
         why = f"out of tolerance: {', '.join(failed)}" if failed else f"{len(results)} golden cases"
-        return replace(untried, status=status, why=why, cases=results, ms=ms)
+        return replace(untried, status=status, why=why, cases=results, **_speed(best))
 
-    def _compare(self, runner: Runner, tolerance: Tolerance) -> tuple[tuple[CaseResult, ...], float]:
-        """Every case, and how many ms one took."""
-        results, spent = [], 0.0
+    def _compare(self, runner: Runner, tolerance: Tolerance) -> tuple[tuple[CaseResult, ...], Timed]:
+        """Every case, and how long the quickest took."""
+        results, taken = [], []
         for case in self.cases:
-            begun = time.perf_counter()
-            outputs = runner.infer(case.inputs)
-            spent += time.perf_counter() - begun
+            outputs, spent = timed_window(runner, case.inputs)
+            taken.append(spent)
             results.append(compare(case, outputs, tolerance))
-        return tuple(results), spent * 1e3 / max(1, len(results))
+        return tuple(results), min(taken, default=Timed(math.inf, math.inf, False))
 
-    def _time(self, runner: Runner, warm_up: float, best_ms: float | None) -> float:
-        """The fastest of a few windows, ms. warm_up: of the golden cases before them."""
+    def _time(self, runner: Runner, warm_up: Timed, best_ms: float | None) -> Timed:
+        """The least of a few windows. warm_up: of the golden cases before them."""
         inputs = self.cases[0].inputs if self.cases else {IMAGE: self._noise()}
         hopeless = math.inf if best_ms is None else _SLOW * best_ms
         taken = [warm_up] if self.cases else []
-        while len(taken) <= _TIMES and min(taken, default=0.0) <= hopeless:
-            begun = time.perf_counter()
-            runner.infer(inputs)
-            taken.append((time.perf_counter() - begun) * 1e3)
-        return min(taken)
+        while len(taken) <= _TIMES and (not taken or min(taken).ms <= hopeless):
+            taken.append(timed_window(runner, inputs)[1])
+        least = min(one.cpu_ms for one in taken)
+        return Timed(min(taken).ms, least, any(one.busy for one in taken))
 
     def _noise(self) -> NDArray[np.float32]:
         shape = (1, len(self.network.inputs), *self.network.window)
         return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def _speed(best: Timed | None) -> dict[str, Any]:
+    return {} if best is None else {"ms": best.ms, "cpu_ms": best.cpu_ms, "busy": best.busy}
 
 
 def _never_here(network: NetworkSpec, artefact: Artefact) -> ArtefactResult:

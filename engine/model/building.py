@@ -15,9 +15,9 @@ from typing import Self
 
 from npc_edge.engine.errors import NpcEdgeError
 from npc_edge.engine.model.acceptance import ArtefactResult, Trial
-from npc_edge.engine.model.choice import key_of
+from npc_edge.engine.model.choice import key_of, row_of
 from npc_edge.engine.model.runners.pairs import Pair
-from npc_edge.engine.remembered import Remembered, Row
+from npc_edge.engine.remembered import Remembered
 
 OnBuild = Callable[[str, float], None]
 """Told what is being built and how far it is, 0..1."""
@@ -91,5 +91,4 @@ class Builds:
 
     def _remember(self, trial: Trial, pair: Pair, result: ArtefactResult) -> None:
         if result.status != "skipped":
-            row = Row(key=key_of(trial, pair), status=result.status, why=result.why, ms=result.ms)
-            self._remembered.add([row])
+            self._remembered.add([row_of(key_of(trial, pair), result)])

@@ -55,9 +55,9 @@ class Choice:
         told = ", ".join(
             f"{pair} {row.status if row.ms is None else f'{row.ms:.0f} ms'}" for pair, row in self.rows
         )
-        return (
-            f"network {self.network} runs on {self.pair} here, the fastest of what may run ({told} a window)"
-        )
+        busy = ", on a busy machine: compared by processor time" if any(r.busy for _, r in self.rows) else ""
+        what = f"network {self.network} runs on {self.pair} here"
+        return f"{what}, the fastest of what may run ({told} a window{busy})"
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def decide(
         with remembered.measuring():
             made = survey([p for p in fresh if remembered.find(key_of(trial, p)) is None], trial.measure)
             # Keys anew: an engine may have been built on the way, and its hash is part of one.
-            remembered.add([_row(key_of(trial, pair), result) for pair, result in made if _lasting(result)])
-            failed = {p: _row(key_of(trial, p), result) for p, result in made if not _lasting(result)}
+            remembered.add([row_of(key_of(trial, pair), result) for pair, result in made if _lasting(result)])
+            failed = {p: row_of(key_of(trial, p), result) for p, result in made if not _lasting(result)}
     known = {pair: remembered.find(key_of(trial, pair)) or failed.get(pair) for pair in found.open}
     rows = tuple((pair, row) for pair, row in known.items() if row is not None)
     pair = fastest(rows, found.unproven)
@@ -146,15 +146,19 @@ def fastest(rows: Sequence[tuple[Pair, Row]], unproven: frozenset[Pair] = frozen
     """The fastest of what passed, the first of those within TIE of it; rows in the order of preference.
 
     A pair without golden cases may run where the bundle's table alone speaks for it (not in `unproven`).
+    Where other programs took the processors from one that was timed, all are compared by processor time.
     """
     fit = [
-        (pair, row.ms)
+        (pair, row)
         for pair, row in rows
         if row.ms is not None
         and (row.status == "passed" or (row.status == "untested" and pair not in unproven))
     ]
-    best = min((ms for _, ms in fit), default=0.0)
-    return next((pair for pair, ms in fit if ms <= TIE * best), None)
+    by_processor = any(row.busy for _, row in fit) and not any(pair.on_gpu for pair, _ in fit)
+    times = [(pair, row.cpu_ms if by_processor else row.ms) for pair, row in fit]
+    known = [(pair, time) for pair, time in times if time is not None]
+    best = min((time for _, time in known), default=0.0)
+    return next((pair for pair, time in known if time <= TIE * best), None)
 
 
 def fallback(taken: Pair, rows: Sequence[tuple[Pair, Row]], found: Candidates) -> str | None:
@@ -217,8 +221,15 @@ def _lasting(result: ArtefactResult) -> bool:
     return result.status != "skipped" or bool(result.cases)
 
 
-def _row(key: Key, result: ArtefactResult) -> Row:
-    return Row(key=key, status=result.status, why=result.why, ms=result.ms)
+def row_of(key: Key, result: ArtefactResult) -> Row:
+    return Row(
+        key=key,
+        status=result.status,
+        why=result.why,
+        ms=result.ms,
+        cpu_ms=result.cpu_ms,
+        busy=result.busy,
+    )
 
 
 def _twin(pair: Pair, wanted: Sequence[Pair]) -> bool:

@@ -120,10 +120,8 @@ def test_the_same_study_twice_gives_the_same_bits(session: Session, study: Path)
     assert first.document.detection == second.document.detection
 
 
-def test_options_that_change_a_number_change_the_fingerprint(
-    session: Session, study: Path, tmp_path: Path
-) -> None:
-    palsy = Options(state=tmp_path / "s", cranial_nerves="palsy")
+def test_options_that_change_a_number_change_the_fingerprint(session: Session, study: Path) -> None:
+    palsy = Options(state=session.options.state, cranial_nerves="palsy")
     with Session(options=palsy) as other:
         changed = other.run(study).document.runtime.fingerprint
     assert changed != session.run(study).document.runtime.fingerprint
@@ -206,9 +204,9 @@ def test_what_ran_and_what_it_took_is_in_the_result(session: Session, study: Pat
 
 
 def test_after_the_last_study_the_networks_are_gone_and_the_files_are_not(
-    study: Path, tmp_path: Path
+    session: Session, study: Path, tmp_path: Path
 ) -> None:
-    with Session(options=Options(state=tmp_path / "s")) as own:
+    with Session(options=Options(state=session.options.state)) as own:
         result = own.run(study, tmp_path / "out", last=True)
         assert result.outcome == "result"
         assert result.document.runtime.backend == own.choices[-1].pair.backend

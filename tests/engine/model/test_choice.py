@@ -14,7 +14,7 @@ from parity_rows import SET, bundle, on
 from npc_edge.engine.errors import BackendError
 from npc_edge.engine.model.acceptance import ArtefactResult
 from npc_edge.engine.model.bundle import Bundle, load
-from npc_edge.engine.model.choice import Candidates, candidates, decide, fallback, fastest, survey
+from npc_edge.engine.model.choice import Candidates, Choice, candidates, decide, fallback, fastest, survey
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.devices import Gpu
 from npc_edge.engine.model.runners.engine_cache import EngineCache
@@ -66,6 +66,16 @@ def test_the_fastest_of_what_passed_is_taken(
     times: Mapping[Pair, float | str], expected: Pair | None
 ) -> None:
     assert fastest(measured(times)) == expected
+
+
+def test_on_a_busy_machine_processor_time_decides() -> None:
+    """Others took the cores while int8 was timed: on the clock it looks slower than it is."""
+    quiet = measured({INT8: 30.0, BF16: 20.0})
+    assert fastest(quiet) == BF16
+    cpu = {INT8: 20.0, BF16: 40.0}
+    busy = [(p, r.model_copy(update={"cpu_ms": cpu[p], "busy": p == INT8})) for p, r in quiet]
+    assert fastest(busy) == INT8
+    assert "busy" in Choice("npc", INT8, rows=tuple(busy)).sentence()
 
 
 def test_without_golden_cases_only_the_table_speaks() -> None:

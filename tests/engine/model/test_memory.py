@@ -9,7 +9,7 @@ import pytest
 import tiny_qdq
 
 from npc_edge.engine.errors import Refusal
-from npc_edge.engine.machine import available_memory_mb, cpu_model
+from npc_edge.engine.machine import available_memory_mb, cpu_model, waited_ms
 from npc_edge.engine.model import memory
 from npc_edge.engine.model.manifest import Manifest, NetworkSpec
 from npc_edge.engine.model.memory import Room, plan
@@ -104,3 +104,12 @@ def test_a_processor_without_a_name_is_named_by_its_kind(tmp_path: Path) -> None
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: A B C\n")
     assert cpu_model(tmp_path / "cpuinfo") == "A B C"
     assert cpu_model(tmp_path / "absent")
+
+
+def test_waiting_for_a_core_is_added_up_over_threads(tmp_path: Path) -> None:
+    for thread, text in (("1", "5 2000000 9"), ("2", "5 3000000 9")):
+        (tmp_path / thread).mkdir()
+        (tmp_path / thread / "schedstat").write_text(text)
+    assert waited_ms(tmp_path) == 5
+    (tmp_path / "3").mkdir()
+    assert waited_ms(tmp_path) is None
