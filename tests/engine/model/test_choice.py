@@ -139,9 +139,8 @@ def test_a_remembered_time_is_what_decides(tmp_path: Path) -> None:
     first = decide(made, "npc", ONE, Remembered(tmp_path), str)
     other = tmp_path / "other"
     other.mkdir()
-    Remembered(other).add(
-        [r.model_copy(update={"ms": 0.001 if p == REFERENCE else 9.0}) for p, r in first.rows]
-    )
+    told = [{"ms": 0.001 if p == REFERENCE else 9.0, "busy": False} for p, _ in first.rows]
+    Remembered(other).add([r.model_copy(update=t) for t, (_, r) in zip(told, first.rows, strict=True)])
     chosen = decide(made, "npc", ONE, Remembered(other), str)
     assert (chosen.pair, chosen.fresh, chosen.fallback) == (REFERENCE, False, None)
 
