@@ -57,7 +57,9 @@ def compile_(
         built = compile_bundle(loaded, wanted, trt, signer, show)
     for one in built:
         print(f"{one.artefact.file}: {one.size / 1e6:.1f} MB in {one.seconds:.1f} s, built, not executed")
-    print(f"built with {trt.name} {trt.version}, signed anew; none has run: there is no runner for them yet")
+    print(
+        f"built with {trt.name} {trt.version}, signed anew; none has run: golden cases come first on its GPU"
+    )
 
 
 def _targets(text: str) -> tuple[str, ...]:
