@@ -24,8 +24,7 @@ from npc_edge.engine.model.manifest import Artefact, Calibrator, NetworkSpec
 from npc_edge.engine.model.parity import Limits
 from npc_edge.engine.model.runner import Arrays
 from npc_edge.export import parity_report
-from npc_edge.export.diverge import first_divergence
-from npc_edge.export.gate import Asked, gate, pairs_of, row_of
+from npc_edge.export.gate import Asked, explained, gate, pairs_of, row_of
 from npc_edge.export.half import to_half
 from npc_edge.export.observe import Range, observe
 from npc_edge.export.pack import pack, replace
@@ -41,7 +40,6 @@ Wanted = Literal["fp32", "fp16", "int8"]
 
 _STRICTER = (1.0, 0.5, 0.25)
 """When the gate refuses, the search is asked for less loss."""
-_DIVERGED = 0.1
 _JUDGED = 8
 _EXAMPLES = 2
 
@@ -130,7 +128,7 @@ def _held(work: Work) -> tuple[Tried, ...]:
     original = work.bundle.find(work.network.name, "fp32")
     assert original is not None, "asked before"
     asked = pairs_of(work.network.name, original, work.bundle.file(original.file))
-    return _gated(work, asked, {original.file: work.model})
+    return _gated(work, asked, {original.file: onnx.load(str(work.bundle.file(original.file)))})
 
 
 def _lowered(work: Work) -> tuple[Tried, ...]:
@@ -197,16 +195,12 @@ def _asked(work: Work, precision: str, model: ModelProto) -> tuple[Asked, ...]:
 def _gated(work: Work, asked: Sequence[Asked], models: Mapping[str, ModelProto]) -> tuple[Tried, ...]:
     order = work.order
     pairs, _ = gate(work.bundle, asked, work.cases, order.limits, order.threads, work.say)
-    return tuple(pair if pair.verdict else _explained(work, pair, models[pair.artefact]) for pair in pairs)
-
-
-def _explained(work: Work, pair: Tried, model: ModelProto) -> Tried:
-    """A pair that failed, with the layer that diverged first on ONNX Runtime, if one did there."""
-    found = first_divergence(work.model, model, work.inputs[0], _DIVERGED)
-    if found is None:
-        return pair
-    words = f"{found.node} ({found.kind}), by {found.error:.2g} of its range"
-    return parity_report.explained(pair, words)
+    return tuple(
+        pair
+        if pair.verdict
+        else explained(pair, work.model, models[pair.artefact], work.inputs, order.threads)
+        for pair in pairs
+    )
 
 
 # --- writing ---
