@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cli
 import onnx
+import openvino_run
 import pytest
 import quantizable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,10 +20,12 @@ from npc_edge.engine.errors import BundleError, UsageError
 from npc_edge.engine.model.acceptance import verify
 from npc_edge.engine.model.bundle import load
 from npc_edge.engine.model.manifest import Artefact
+from npc_edge.engine.model.metrics import relative_error
 from npc_edge.engine.model.parity import Limits
 from npc_edge.engine.site import accept
 from npc_edge.engine.types import Options
-from npc_edge.export.gate import Asked, gate
+from npc_edge.export import graph
+from npc_edge.export.gate import Asked, explained, gate
 from npc_edge.export.observe import observe
 from npc_edge.export.pack import pack
 from npc_edge.export.qdq import activations, quantize
@@ -148,6 +151,24 @@ def test_signed_activations_on_openvino_are_refused(tmp_path: Path, cases: Path)
     assert not wrong.verdict
     assert "Dice" in wrong.verdict.why[0]
     assert all(one.verdict for one in right)
+    planted = onnx.load(str(tmp_path / "npc.int8-s8s8.onnx"))
+    named = explained(wrong, model, planted, inputs, 1).diverged
+    assert named.startswith(f"{first_wrong(model, planted, inputs[0])} (Conv), by ")
+    assert named.endswith(" of its range on openvino")
+    assert explained(right[0], model, planted, inputs, 1).diverged == ""  # the file itself is right
+
+
+def first_wrong(model: onnx.ModelProto, planted: onnx.ModelProto, inputs: graph.Arrays) -> str:
+    """The first convolution, one after the other, whose output on OpenVINO is not the original's."""
+    for node in graph.tidy(model).graph.node:
+        name = node.output[0]
+        if node.op_type != "Conv":
+            continue
+        expected = graph.run(graph.cut(model, [name]), inputs)[name]
+        found = openvino_run.run(graph.cut(planted, [name]), inputs)[name]
+        if relative_error(found, expected) > 0.1:
+            return node.name
+    raise AssertionError("OpenVINO is right about every convolution")
 
 
 def test_a_site_repeats_it_on_cases_of_its_own(int8: tuple[Path, Lowered], cases: Path) -> None:
