@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
 from enum import Enum
@@ -12,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import tiny_qdq
-from cli import run
+from cli import PROGRAM, run
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from npc_edge.engine.errors import BackendError, BundleError, UsageError
@@ -20,7 +22,7 @@ from npc_edge.engine.model import acceptance
 from npc_edge.engine.model.bundle import Bundle, load
 from npc_edge.engine.model.runners.tensorrt_build import TensorRt, load_tensorrt
 from npc_edge.engine.types import Options
-from npc_edge.export.compile import Wanted, compile_bundle
+from npc_edge.export.compile import Wanted, Watching, compile_bundle
 from npc_edge.export.pack import pack
 from npc_edge.export.sign import public_bytes, write_keys
 
@@ -58,9 +60,11 @@ def test_engines_join_the_bundle_as_built_and_never_executed(root: Path, rtx: Te
     before = digests(root)
     told: list[tuple[str, float]] = []
     wanted = Wanted(("sm86", "sm120"), ("fp32", "int8-s8s8"))
-    built = compile_bundle(opened(root), wanted, rtx, KEY, lambda file, done: told.append((file, done)))
+    done: list[str] = []
+    watching = Watching(lambda file, all_: told.append((file, all_)), lambda b: done.append(b.artefact.file))
+    built = compile_bundle(opened(root), wanted, rtx, KEY, watching)
     names = [f"artefacts/npc.{p}.{sm}.engine" for p in wanted.precisions for sm in wanted.targets]
-    assert [one.artefact.file for one in built] == names
+    assert [one.artefact.file for one in built] == names == done
     assert sorted(path.name for path in root.parent.iterdir()) == ["bundle"]
     after = digests(root)
     same = set(before) - {"manifest.json", "SIGNATURE"}
@@ -82,10 +86,12 @@ def test_engines_join_the_bundle_as_built_and_never_executed(root: Path, rtx: Te
     skipped = [result for result in results if result.file in names]
     assert len(skipped) == 4
     assert all(r.status == "skipped" and r.why.startswith("built, not executed: no ") for r in skipped)
-    for name in names:
-        fractions = [done for file, done in told if file == name]
-        assert fractions == sorted(fractions)
-        assert 0 < fractions[0] <= fractions[-1] <= 1
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(fractions)
+    for number, name in enumerate(names):
+        own = [fraction for file, fraction in told if file == name]
+        assert (own[0], own[-1]) == (number / 4, (number + 1) / 4)
+        assert len(own) > 2  # told on the way, too
 
 
 def test_building_again_replaces_the_engine(root: Path, rtx: TensorRt) -> None:
@@ -152,6 +158,29 @@ def test_the_command_signs_anew_and_says_what_it_built(root: Path, tmp_path: Pat
     assert told.returncode == 0, told.stderr
     engine = [a for a in json.loads(told.stdout)["artefacts"] if a["file"].endswith(".engine")]
     assert [a["status"] for a in engine] == ["skipped"]
+
+
+def test_a_terminal_sees_a_bar_and_the_lines_after_it(root: Path, tmp_path: Path, rtx: TensorRt) -> None:
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
+    private, _ = write_keys(tmp_path / "site")
+    asked = ["--target", "sm86,sm89", "--precision", "int8", "--key", private, "--allow-unsigned"]
+    ours, theirs = pty.openpty()
+    ran = subprocess.run(
+        [*PROGRAM, "compile", root, *asked, "--state", tmp_path / "state"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        check=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    shown = os.read(ours, 1 << 20).decode()
+    os.close(ours)
+    assert "artefacts/npc.int8-s8s8.sm89.engine ━" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert [line.split(":")[0][-11:] for line in ran.stdout.splitlines()[:2]] == [
+        "sm86.engine",
+        "sm89.engine",
+    ]
 
 
 class Capability(Enum):
