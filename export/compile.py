@@ -24,7 +24,7 @@ DEFAULT = ("fp16", "int8-s8s8")
 @dataclass(frozen=True)
 class Wanted:
     """targets: compute capabilities, "sm86" …. precisions: of artefacts; empty: those of DEFAULT that each
-    network holds."""
+    network holds, fp32 for a locator without them."""
 
     targets: tuple[str, ...]
     precisions: tuple[str, ...] = ()
@@ -79,9 +79,13 @@ def compile_bundle(
 
 
 def _chosen(bundle: Bundle, network: NetworkSpec, precisions: Sequence[str]) -> list[Artefact]:
-    """The artefacts to build from; BundleError for one that was asked for and is not there, or for none."""
+    """The artefacts to build from; BundleError for one that was asked for and is not there, or for none. What
+    is asked is asked of the network that decides: a locator, which is never quantized, is built in fp32."""
     found = {name: bundle.find(network.name, name) for name in precisions or DEFAULT}
     missing = [name for name, artefact in found.items() if artefact is None]
+    original = bundle.find(network.name, "fp32")
+    if network.locates and missing and original is not None:
+        return [artefact for artefact in found.values() if artefact is not None] or [original]
     if missing and (precisions or len(missing) == len(found)):
         held = sorted({a.precision for a in network.artefacts if a.format == "onnx"})
         other = ", or ask for --precision fp32" if "fp32" in held else ""

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import tiny_bundle
 import tiny_qdq
 from cli import PROGRAM, run
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -92,6 +93,24 @@ def test_engines_join_the_bundle_as_built_and_never_executed(root: Path, rtx: Te
         own = [fraction for file, fraction in told if file == name]
         assert (own[0], own[-1]) == (number / 4, (number + 1) / 4)
         assert len(own) > 2  # told on the way, too
+
+
+def test_a_locator_without_the_precision_is_built_in_fp32(tmp_path: Path, rtx: TensorRt) -> None:
+    """As the engine runs it: what is asked is asked of the network that decides."""
+    root = tiny_bundle.write_parts(tmp_path / "bundle")
+    half = {"precision": "fp16", "file": "artefacts/npc.fp16.onnx"}
+    (root / half["file"]).write_bytes((root / "artefacts" / "npc.fp32.onnx").read_bytes())
+    made = tiny_bundle.manifest()
+    made["networks"][1]["artefacts"].append(half)
+    pack(root, made, KEY)
+    for precisions in ((), ("fp16",)):
+        built = compile_bundle(opened(root), Wanted(("sm86",), precisions), rtx, KEY)
+        assert [(one.network, one.artefact.precision) for one in built] == [
+            ("locator", "fp32"),
+            ("npc", "fp16"),
+        ]
+    with pytest.raises(BundleError, match="network npc of tiny 1 holds no int8-s8s8 artefact"):
+        compile_bundle(opened(root), Wanted(("sm86",), ("int8-s8s8",)), rtx, KEY)
 
 
 def test_building_again_replaces_the_engine(root: Path, rtx: TensorRt) -> None:
