@@ -23,7 +23,7 @@ from npc_edge.engine.model.bundle import Bundle, load
 from npc_edge.engine.model.manifest import Artefact, Calibrator, NetworkSpec
 from npc_edge.engine.model.parity import Limits
 from npc_edge.engine.model.runner import Arrays
-from npc_edge.export import parity_report
+from npc_edge.export import card, parity_report
 from npc_edge.export.gate import Asked, explained, gate, pairs_of, row_of
 from npc_edge.export.half import to_half
 from npc_edge.export.observe import Range, observe
@@ -236,6 +236,10 @@ def _write(
     report.parent.mkdir(exist_ok=True)
     lines = [f"{bundle.name}.", f"Measured on {cases} cases, against the fp32 original on ONNX Runtime."]
     report.write_text(parity_report.html(f"Parity: {order.precision}", lines, pairs), encoding="utf-8")
+    words = copy / "model_card.md"
+    if words.is_file():
+        told = card.with_parity(words.read_text(encoding="utf-8"), changed.networks)
+        words.write_text(told, encoding="utf-8")
     pack(copy, changed.model_dump(mode="json", exclude={"files"}), key)
     return tuple(sorted(passed))
 

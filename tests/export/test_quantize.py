@@ -95,6 +95,9 @@ def test_the_report_shows_every_pair_and_the_golden_cases_hold(int8: tuple[Path,
     assert report.count("within the gate") == len(lowered.pairs) == 3
     assert report.count("<svg") >= 3 * len(lowered.pairs)
     assert "http" not in report
+    card = (root / "model_card.md").read_text(encoding="utf-8")
+    assert card.startswith("# tiny\n")
+    assert card.count("| npc.int8-") == 3
     results = {(r.precision, r.backend): r.status for r in verify(load(root, KEYS), Options(threads=1))}
     assert "failed" not in results.values()
 
