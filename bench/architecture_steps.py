@@ -67,7 +67,7 @@ def smooth_noise(window: tuple[int, int, int], index: int) -> Arrays:
     rng = np.random.default_rng([1, index])
     coarse = rng.standard_normal((2, *(-(-size // _GRAIN) for size in window)), dtype=np.float32)
     image = np.stack([resize(channel, window, 3) for channel in coarse])[None]
-    return {IMAGE: image / image.std()}
+    return {IMAGE: np.asarray(image / image.std(), dtype=np.float32)}
 
 
 def export(subject: Subject, folder: Path, windows: int) -> Found:
@@ -83,7 +83,7 @@ def export(subject: Subject, folder: Path, windows: int) -> Found:
     network = build(configuration(**subject.configuration)).eval()
     with torch.no_grad():
         for weights in network.parameters():
-            weights += _JITTER * torch.randn(weights.shape)
+            weights.add_(torch.randn(weights.shape), alpha=_JITTER)
     path = folder / "fp32.onnx"
     exported = export_onnx(network, torch.zeros(1, 2, *subject.window), (subject.output,), path)
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 Found = Mapping[str, Any]
@@ -20,39 +21,38 @@ _RAN = (
 
 def markdown(found: Mapping[str, Found]) -> str:
     """found: architecture → its window and what each step returned."""
+    first = next(iter(found.values()))
+    precisions = list(dict.fromkeys(p for a in found.values() for p in a["rtx"].get("built", ())))
     rows: list[tuple[str, Callable[[Found], str]]] = [
         ("window; parameters", _size),
-        ("exporter", lambda a: _told(a["export"], lambda step: str(step["exporter"]))),
-        ("rewrites that found something", lambda a: _told(a["rewrite"], _rewrites)),
+        ("exporter", partial(_told, "export", lambda step: str(step["exporter"]))),
+        ("rewrites that found something", partial(_told, "rewrite", _rewrites)),
         (
             "fp16: nodes that stay in fp32",
-            lambda a: _told(a["fp16"], lambda s: f"{s['islands']} of {s['nodes']}"),
+            partial(_told, "fp16", lambda s: f"{s['islands']} of {s['nodes']}"),
         ),
-        ("int8: layers", lambda a: _told(a["int8"], lambda step: str(step["layers"]))),
+        ("int8: layers", partial(_told, "int8", lambda step: str(step["layers"]))),
+        *((name, partial(_told, step, partial(_error, name))) for step, name in _RAN),
+        *((f"TensorRT-RTX, {p}", partial(_told, "rtx", partial(_built, p))) for p in precisions or [""]),
+        *((f"{name}: time, peak", partial(_told, name, _cost)) for name in first if _is_step(first[name])),
     ]
-    rows += [(name, lambda a, step=step, name=name: _error(a[step], name)) for step, name in _RAN]
-    precisions = dict.fromkeys(p for a in found.values() for p in a["rtx"].get("built", {"engines": {}}))
-    rows += [
-        (f"TensorRT-RTX, {p}", lambda a, p=p: _told(a["rtx"], lambda s: _built(s, p))) for p in precisions
-    ]
-    steps = (
-        [name for name, value in next(iter(found.values())).items() if "seconds" in value] if found else []
-    )
-    rows += [(f"{name}: time, peak", lambda a, name=name: _cost(a[name])) for name in steps]
     lines = [f"| {title} | " + " | ".join(show(a) for a in found.values()) + " |" for title, show in rows]
     return "\n".join(["| | " + " | ".join(found) + " |", "|---" * (1 + len(found)) + "|", *lines])
 
 
-def _told(step: Found, show: Callable[[Found], str]) -> str:
+def _told(name: str, show: Callable[[Found], str], architecture: Found) -> str:
     """What a step found, or why it did not."""
-    return (
-        str(step["failed"]) if "failed" in step else str(step["skipped"]) if "skipped" in step else show(step)
-    )
+    step = architecture[name]
+    return next((str(step[why]) for why in ("failed", "skipped") if why in step), None) or show(step)
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, Mapping) and ("seconds" in value or "failed" in value)
 
 
 def _size(architecture: Found) -> str:
     window = "2×" + "×".join(str(size) for size in architecture["window"])
-    return f"{window}; " + _told(architecture["export"], lambda step: f"{step['parameters'] / 1e6:.1f} M")
+    return f"{window}; " + _told("export", lambda step: f"{step['parameters'] / 1e6:.1f} M", architecture)
 
 
 def _rewrites(step: Found) -> str:
@@ -62,15 +62,15 @@ def _rewrites(step: Found) -> str:
     )
 
 
-def _error(step: Found, name: str) -> str:
-    ran = step.get("ran", {}).get(name, step)
-    if "relative_error" not in ran:
-        return _told(ran, lambda _: "not run")
+def _error(name: str, step: Found) -> str:
+    ran = step["ran"][name]
+    if "failed" in ran:
+        return str(ran["failed"])
     agreed = f", Dice {ran['dice']:.4f}" if "dice" in ran else ""
     return f"{ran['relative_error']:.1e}{agreed}"
 
 
-def _built(step: Found, precision: str) -> str:
+def _built(precision: str, step: Found) -> str:
     """The targets it built for, and why not the others."""
     found = step["built"].get(precision, {})
     done = {target: one for target, one in found.items() if "failed" not in one}
@@ -83,4 +83,4 @@ def _built(step: Found, precision: str) -> str:
 
 
 def _cost(step: Found) -> str:
-    return f"{step['seconds']:.0f} s, {step['peak_mb']:.0f} MB" if "seconds" in step else str(step["failed"])
+    return f"{step['seconds']:.0f} s, {step['peak_mb']:.0f} MB"
