@@ -15,7 +15,7 @@ from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.embedded import EMBEDDED
 from npc_edge.engine.model.manifest import Artefact, EngineSpec, NetworkSpec
 from npc_edge.engine.model.runners.tensorrt_build import TensorRt, build_engine
-from npc_edge.export.pack import pack
+from npc_edge.export.pack import pack, reason
 
 DEFAULT = ("fp16", "int8-s8s8")
 """Precisions that are worth an engine: TensorRT refuses unsigned activations, and fp32 gains little."""
@@ -74,7 +74,7 @@ def compile_bundle(
             engines = {one.artefact.file: Path(scratch) / Path(one.artefact.file).name for one in built}
             pack(bundle.root, _with(bundle, built), key, engines)
     except OSError as error:
-        raise OutputError(f"the engines cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"the engines cannot be written: {reason(error)}") from error
     return built
 
 

@@ -27,7 +27,7 @@ from npc_edge.export import card, parity_report
 from npc_edge.export.gate import Asked, explained, gate, pairs_of, row_of
 from npc_edge.export.half import to_half
 from npc_edge.export.observe import Range, observe
-from npc_edge.export.pack import pack, replace
+from npc_edge.export.pack import pack, reason, replace
 from npc_edge.export.parity_report import Tried
 from npc_edge.export.passes import PASSES, Applied, rewrite
 from npc_edge.export.qdq import FLAVOURS, Flavour, activations, quantizable, quantize
@@ -104,14 +104,24 @@ def lower(
                 inputs = recorded[network.name]
                 original = onnx.load(str(bundle.artefact(network.name, "fp32")))
                 model, applied = rewrite(original, PASSES, inputs[0])
+                _say_passes(applied, say)
                 work = Work(bundle, network, model, inputs, copy, order, cases, say)
                 pairs += _held(work) if order.precision == "fp32" else _lowered(work)
                 passes += applied
             added = _write(copy, bundle, (order, len(cases)), pairs, key)
             replace(copy, root)
     except OSError as error:
-        raise OutputError(f"the bundle cannot be written: {error.strerror}") from error
+        raise OutputError(f"the bundle cannot be written: {reason(error)}") from error
     return Lowered(tuple(pairs), added, tuple(passes))
+
+
+def _say_passes(applied: Sequence[Applied], say: Say) -> None:
+    for one in applied:
+        if (one.nodes_before, one.error) != (one.nodes_after, 0.0):
+            say(
+                f"rewrite {one.name}: {one.nodes_before} → {one.nodes_after} nodes, {one.ms_before:.1f} → "
+                f"{one.ms_after:.1f} ms; outputs differ by {one.error:.0e}"
+            )
 
 
 def _spread(cases: Sequence[Case], count: int) -> Sequence[Case]:
@@ -222,6 +232,7 @@ def _write(
     if order.precision != "fp32":  # whose file is the original, and stays whatever ran it
         if not passed:
             why = "; ".join(pairs[0].verdict.why) if pairs else "no layer can do with less precision"
+            why += f"; it diverged first at {pairs[0].diverged}" if pairs and pairs[0].diverged else ""
             raise BundleError(f"no {order.precision} artefact is within the gate: {why}")
         for name in {pair.artefact for pair in pairs} - passed:
             (copy / name).unlink()
