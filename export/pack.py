@@ -84,7 +84,7 @@ def embed(bundle: Path, engine: Path) -> str:
 
 
 def reason(error: OSError) -> str:
-    """Why a file could not be written. Copying a folder gathers its faults as text: the first, without path."""
+    """Why a file could not be written. Copying a folder gathers its faults as text: the first is given."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
         return re.sub(r"^\[Errno \d+\] ", "", str(error.args[0][0][-1])).partition(": '")[0]
     return error.strerror or str(error)
