@@ -179,6 +179,23 @@ def test_the_command_signs_anew_and_says_what_it_built(root: Path, tmp_path: Pat
     assert [a["status"] for a in engine] == ["skipped"]
 
 
+def test_a_full_disk_leaves_the_bundle_as_it_was(root: Path, tmp_path: Path, rtx: TensorRt) -> None:
+    """A limit on the size of a file fails a write as a full disk does."""
+    private, _ = write_keys(tmp_path / "site")
+    before, state = digests(root), ["--state", tmp_path / "state"]
+    asked = ["--target", "sm86", "--precision", "int8", "--key", private, "--allow-unsigned"]
+    ran = subprocess.run(
+        ["bash", "-c", 'ulimit -f 4; exec "$@"', "bash", *PROGRAM, "compile", root, *asked, *state],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 6, ran.stderr
+    assert ran.stderr == "npc-edge: the engines cannot be written: File too large\n"
+    assert digests(root) == before
+    assert sorted(path.name for path in root.parent.iterdir()) == ["bundle", "site.key", "site.pub", "state"]
+
+
 def test_a_terminal_sees_a_bar_and_the_lines_after_it(root: Path, tmp_path: Path, rtx: TensorRt) -> None:
     pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
     private, _ = write_keys(tmp_path / "site")
