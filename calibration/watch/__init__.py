@@ -8,6 +8,7 @@ is plotted over time), `groups` (measures by site and vendor), `curve` (the reli
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from npc_edge.calibration.record import CaseRecord, Truth, Verdict
 from npc_edge.calibration.watch.charts import Chart, fact_charts, measure_charts
 from npc_edge.calibration.watch.columns import Columns, columns_of, last_run_of_each
+from npc_edge.calibration.watch.groups import Row, measured
 from npc_edge.calibration.watch.label_verdicts import (
     calibration_verdicts,
     charts_with_labels,
@@ -23,15 +25,30 @@ from npc_edge.calibration.watch.label_verdicts import (
     scored,
 )
 from npc_edge.calibration.watch.paired import artefacts_in_both, paired, paired_verdict
-from npc_edge.calibration.watch.pairs import labels, pairs_of
+from npc_edge.calibration.watch.pairs import Pair, labels, pairs_of
 from npc_edge.calibration.watch.settings import WITH_LABELS, WITHOUT_LABELS, Settings, Shares
 from npc_edge.calibration.watch.verdicts import ORDER, chart_verdict, headline, urgency
 from npc_edge.calibration.watch.window_verdicts import window_verdicts
 
 __all__ = [
-    "ORDER", "Chart", "Columns", "Settings", "charts", "columns_of", "headline", "monitored_records", "watch",
-    "watch_columns",
+    "ORDER", "Chart", "Columns", "Settings", "Watched", "charts", "columns_of", "headline",
+    "monitored_records", "watch", "watch_columns", "watched",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """What was watched and concluded. records: `monitored_records`, N of them; columns and npc (N,) are
+    theirs, and indices in verdicts count them. pairs: what is known of them. rows: the measures of every
+    group. verdicts: the most urgent first.
+    """
+
+    records: list[CaseRecord]
+    columns: Columns
+    pairs: tuple[Pair, ...]
+    npc: NDArray[np.float64]
+    rows: tuple[Row, ...]
+    verdicts: tuple[Verdict, ...]
 
 
 def watch(
@@ -45,18 +62,29 @@ def watch(
     aliases: salted station hash → name. "act" on anything within `horizon` cases has the chance
     `settings.false_alarm_rate` while nothing changes.
     """
+    return watched(records, truths, settings, aliases).verdicts
+
+
+def watched(
+    records: Iterable[CaseRecord],
+    truths: Iterable[Truth] = (),
+    settings: Settings | None = None,
+    aliases: Mapping[str, str] | None = None,
+) -> Watched:
+    """As `watch`, with what it was concluded from: for a report."""
     given, chosen = list(records), settings or Settings()
     kept = monitored_records(given, chosen)
     columns = columns_of(kept, aliases)
     pairs = pairs_of(kept, truths)
     npc = labels(len(kept), pairs)
     found = list(watch_columns(columns, npc, chosen))
+    rows = tuple(measured(columns, npc, chosen.threshold))
     if len(scored(columns, npc)) >= chosen.labelled_minimum:
-        found += measure_verdicts(columns, npc, chosen)
+        found += measure_verdicts(rows, chosen)
     reviews = review_verdict(pairs, chosen)
     found += [] if reviews is None else [reviews]
     found += [paired_verdict(paired(given, *names)) for names in artefacts_in_both(given)]
-    return _by_urgency(found)
+    return Watched(kept, columns, pairs, npc, rows, _by_urgency(found))
 
 
 def monitored_records(records: Iterable[CaseRecord], settings: Settings | None = None) -> list[CaseRecord]:

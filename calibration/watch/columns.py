@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from npc_edge.calibration.record import Acquired, CaseRecord
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
+T = TypeVar("T", bound=Hashable)
 
 UNKNOWN = "unknown"
 
@@ -78,35 +81,62 @@ def columns_of(records: Iterable[CaseRecord], aliases: Mapping[str, str] | None 
     aliases: salted hash of a station → the name the operator gave it.
     """
     given = list(records)
-    outputs = _Numbers(len(given))
     features, numbers = _Numbers(len(given)), _Numbers(len(given))
     facts = _Facts(len(given))
+    for names, cases in _places(tuple(record.features) for record in given):
+        values = np.array([list(given[case].features.values()) for case in cases], np.float64)
+        for place, name in enumerate(names):
+            features.put(name, cases, values[:, place])
+    for of, levels in (
+        ("outcome", [record.outcome for record in given]),
+        ("artefact", [record.artefact or UNKNOWN for record in given]),
+        ("reason", [record.reasons[0] if record.reasons else "none" for record in given]),
+    ):
+        for level, cases in _places(levels):
+            facts.put(of, cases, level)
     named = dict(aliases or {})
-    for index, record in enumerate(given):
-        outputs.put("score", index, record.score)
-        outputs.put("volume_ml", index, record.volume_ml)
-        outputs.put("latency_ms", index, record.timings_ms.get("total"))
-        outputs.put("probability", index, record.probability)
-        for name, value in record.features.items():
-            features.put(name, index, value)
-        facts.put("outcome", index, record.outcome)
-        facts.put("artefact", index, record.artefact or UNKNOWN)
-        facts.put("reason", index, record.reasons[0] if record.reasons else "none")
-        _put_acquired(record.acquired, index, numbers, facts, named)
-    probability = outputs.columns.pop("probability", np.full(len(given), np.nan))
+    for _, cases in _places(id(record.acquired) for record in given):  # what is shared is one protocol
+        _put_acquired(given[cases[0]].acquired, cases, numbers, facts, named)
     return Columns(
         np.array([record.at for record in given], np.int64),
         tuple(record.case_key for record in given),
-        outputs.columns,
+        _outputs(given),
         features.columns,
         numbers.columns,
         facts.done(),
-        probability,
+        _numbers(record.probability for record in given),
     )
 
 
+def _outputs(records: Sequence[CaseRecord]) -> dict[str, Floats]:
+    """What was measured at all of score, volume and latency."""
+    found = {
+        "score": _numbers(record.score for record in records),
+        "volume_ml": _numbers(record.volume_ml for record in records),
+        "latency_ms": _numbers(record.timings_ms.get("total") for record in records),
+    }
+    return {name: values for name, values in found.items() if not np.isnan(values).all()}
+
+
+def _numbers(values: Iterable[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _places(values: Iterable[T]) -> list[tuple[T, Places]]:
+    """Each different value, in order of its first place, with all its places: a department has few kinds of
+    anything and many cases, and arrays take many at once."""
+    found: dict[T, list[int]] = {}
+    for index, value in enumerate(values):
+        found.setdefault(value, []).append(index)
+    return [(value, np.array(places, np.intp)) for value, places in found.items()]
+
+
 def _put_acquired(
-    acquired: tuple[Acquired, ...], index: int, numbers: _Numbers, facts: _Facts, aliases: Mapping[str, str]
+    acquired: tuple[Acquired, ...],
+    index: Places,
+    numbers: _Numbers,
+    facts: _Facts,
+    aliases: Mapping[str, str],
 ) -> None:
     if acquired:
         first = acquired[0]
@@ -140,7 +170,7 @@ class _Numbers:
         self.columns: dict[str, Floats] = {}
         self._count = count
 
-    def put(self, name: str, index: int, value: float | None) -> None:
+    def put(self, name: str, index: Places, value: float | Floats | None) -> None:
         if value is None:
             return
         column = self.columns.get(name)
@@ -157,7 +187,7 @@ class _Facts:
         self._levels: dict[str, dict[str, int]] = {}
         self._count = count
 
-    def put(self, name: str, index: int, level: str) -> None:
+    def put(self, name: str, index: Places, level: str) -> None:
         if name not in self._codes:
             self._codes[name] = np.zeros(self._count, np.int32)
             self._levels[name] = {UNKNOWN: 0}

@@ -12,7 +12,7 @@ from npc_edge.calibration.record import Level, Verdict
 from npc_edge.calibration.watch.charts import Chart
 from npc_edge.calibration.watch.columns import Columns
 from npc_edge.calibration.watch.estimate import Estimate
-from npc_edge.calibration.watch.groups import Row, measured
+from npc_edge.calibration.watch.groups import Row
 from npc_edge.calibration.watch.label_charts import calibration_charts
 from npc_edge.calibration.watch.normal import Z95, two_sided
 from npc_edge.calibration.watch.pairs import Pair
@@ -55,10 +55,10 @@ def calibration_verdicts(columns: Columns, npc: Floats, settings: Settings, shar
     return found
 
 
-def measure_verdicts(columns: Columns, npc: Floats, settings: Settings) -> list[Verdict]:
+def measure_verdicts(rows: Sequence[Row], settings: Settings) -> list[Verdict]:
     """Slope of every group, sensitivity and specificity against what was declared: at most "watch"."""
     verdicts = []
-    for row in measured(columns, npc, settings.threshold):
+    for row in rows:
         if row.cases < settings.labelled_minimum:
             continue
         verdicts.append(_slope_verdict(row))

@@ -50,9 +50,9 @@ def brier(probability: ArrayLike, npc: ArrayLike, bins: int = 10) -> Brier:
 
 def bin_of(p: Floats, bins: int) -> NDArray[np.intp]:
     """Number of the equal-mass bin of each p (N,); equal values are never parted."""
-    values, where = np.unique(p, return_inverse=True)
+    values = np.unique(p)
     if len(values) <= bins:
-        return np.asarray(where.ravel(), np.intp)
+        return np.searchsorted(values, p)
     edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
     return np.searchsorted(edges, p, side="left")
 

@@ -10,6 +10,7 @@ cases, m / (m + i) is left at the i-th case, m ln(1 + n / m) in n cases. The tes
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import log, sqrt
 
 import numpy as np
@@ -22,6 +23,7 @@ Z90 = 1.2815515655446004
 """The normal quantile of 90 %."""
 
 
+@lru_cache(maxsize=1024)  # the report asks again what the verdicts asked
 def cusum_shift(limit: float, allowance: float, cases: int, reference: int | None = None) -> float:
     """Smallest shift (in deviations) that a CUSUM finds by now with 90 % power; infinite from no cases.
 
