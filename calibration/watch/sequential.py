@@ -87,7 +87,7 @@ def limit_for(arl: Callable[[float], float], wanted: float) -> float:
     low, high = 0.01, 1.0
     while arl(high) < wanted:
         low, high = high, 2 * high
-    for _ in range(60):
+    for _ in range(32):
         middle = (low + high) / 2
         low, high = (middle, high) if arl(middle) < wanted else (low, middle)
     return (low + high) / 2
