@@ -136,12 +136,12 @@ def blocks(kind: str, work: int, processors: int) -> int:
     return max(1, min(-(-work // units), most))
 
 
-def words(arguments: np.void) -> list[int]:
-    """A kernel's arguments as the 32 integers it takes."""
+def packed(arguments: np.void) -> bytes:
+    """A kernel's arguments as the 256 bytes it takes, 32 words one after the other."""
     raw = arguments.tobytes()
     if len(raw) > ARGUMENT_BYTES:
         raise ValueError(f"{len(raw)} bytes of arguments, at most {ARGUMENT_BYTES} are passed")
-    return [int(word) for word in np.frombuffer(raw.ljust(ARGUMENT_BYTES, b"\0"), dtype="<u8")]
+    return raw.ljust(ARGUMENT_BYTES, b"\0")
 
 
 def checked_copy(target: DeviceArray, host: NDArray[Any]) -> NDArray[Any]:

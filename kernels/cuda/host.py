@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from npc_edge.kernels.cuda import source
 from npc_edge.kernels.cuda.arguments import STRUCTS
-from npc_edge.kernels.launch import DeviceArray, LaunchError, checked_copy, words
+from npc_edge.kernels.launch import DeviceArray, LaunchError, checked_copy, packed
 
 _GUARD = 256
 _PATTERN = 0xA5
@@ -85,10 +85,9 @@ class HostLauncher:
 
     def launch(self, kernel: str, arguments: np.void, work: int) -> None:
         """At once; `work` is in the arguments already."""
-        packed = (ctypes.c_uint64 * 32)(*words(arguments))
         run = getattr(self.library, kernel)
-        run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_int], None
-        run(packed, self.threads)
+        run.argtypes, run.restype = [ctypes.c_char_p, ctypes.c_int], None
+        run(packed(arguments), self.threads)
 
     def mark(self) -> float:
         """The time, in seconds."""

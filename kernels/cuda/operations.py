@@ -120,7 +120,7 @@ class Operations:
         kept: list[DeviceArray] = []
         if sampling.interpolation == "bspline":
             kind = "cubic"
-            kept = [self._coefficients(source, sigmas), self._range(source)]
+            kept = [self._coefficients(source, sigmas), self.check(source)]
             given = {"source": kept[0].pointer, "range": kept[1].pointer + arguments.RANGE_OFFSET}
         else:
             kind = "smooth" if any(sigmas) else "linear"
@@ -136,8 +136,10 @@ class Operations:
     def statistics(self, values: DeviceArray, rule: Rule) -> DeviceArray:
         """What `rule` needs of the values (float32, any shape, marked voxels left aside): FOUND, shape ()."""
         count = prod(values.shape)
+        if values.dtype != np.float32:
+            raise ValueError(f"statistics are of float32 values, not {values.dtype}")
         found, struct = self._found(values, rule)
-        steps = [("npc_range", count, 0), ("npc_sum", count, 0), ("npc_mean", 1, 0)]
+        steps = [("npc_range_f32", count, 0), ("npc_sum", count, 0), ("npc_mean", 1, 0)]
         if rule.method == "percentile":
             for digit in range(4):
                 steps += [("npc_histogram", count, digit), ("npc_digit", 4, digit)]
@@ -147,6 +149,12 @@ class Operations:
             step = struct.copy()
             step["count"], step["digit"] = work, digit
             self.launcher.launch(kernel, step, work)
+        return found
+
+    def check(self, values: DeviceArray) -> DeviceArray:
+        """Look at values, float32 or float16: `refuse` of what this returns says whether all are finite."""
+        found, struct = self._found(values, Rule())
+        self.launcher.launch(f"npc_range_{_SUFFIX[values.dtype]}", struct, prod(values.shape))
         return found
 
     def refuse(self, found: DeviceArray) -> np.void:
@@ -256,10 +264,8 @@ class Operations:
 
     def _found(self, values: DeviceArray, rule: Rule) -> tuple[DeviceArray, np.void]:
         count = prod(values.shape)
-        if values.dtype != np.float32 or not 0 < count <= _MOST_VOXELS:
-            raise ValueError(
-                f"statistics are of 1 to {_MOST_VOXELS} float32 values, not {count} {values.dtype}"
-            )
+        if not 0 < count <= _MOST_VOXELS:
+            raise ValueError(f"statistics are of 1 to {_MOST_VOXELS} values, not {count}")
         empty = np.zeros((), dtype=arguments.FOUND)
         empty["range"] = (0xFFFFFFFF, 0)
         found = self.upload(empty)
@@ -276,11 +282,6 @@ class Operations:
             bits=(count - 1).bit_length(),
         )
         return found, struct
-
-    def _range(self, values: DeviceArray) -> DeviceArray:
-        found, struct = self._found(values, Rule())
-        self.launcher.launch("npc_range", struct, prod(values.shape))
-        return found
 
     def _coefficients(self, source: DeviceArray, sigmas: tuple[float, ...]) -> DeviceArray:
         """The cubic B-spline's coefficients, edge voxels repeated: two more on either side of every axis."""

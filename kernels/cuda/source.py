@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -18,9 +19,19 @@ _INCLUDE = re.compile(r'^#include "([a-z_]+\.cuh)"$', re.MULTILINE)
 _KERNEL = re.compile(r"^NPC_(ROWS|EACH|REDUCE)\((npc_[a-z0-9_]+), ", re.MULTILINE)
 
 
+@cache
 def kernels(operation: str) -> dict[str, str]:
     """The kernels of an operation and how each is launched: ROWS, EACH or REDUCE (see common.cuh)."""
     return {name: kind for kind, name in _KERNEL.findall(_read(operation + ".cu"))}
+
+
+def home(kernel: str) -> tuple[str, str]:
+    """The operation a kernel belongs to, and how it is launched. KeyError for a name that no file has."""
+    for operation in OPERATIONS:
+        found = kernels(operation)
+        if kernel in found:
+            return operation, found[kernel]
+    raise KeyError(kernel)
 
 
 def text(operation: str) -> str:

@@ -1,6 +1,7 @@
 #include "statistics.cuh"
 
-NPC_REDUCE(npc_range, StatisticsParams, Range)
+NPC_REDUCE(npc_range_f32, StatisticsParams, Range<float>)
+NPC_REDUCE(npc_range_f16, StatisticsParams, Range<Half>)
 NPC_REDUCE(npc_sum, StatisticsParams, Sum)
 NPC_REDUCE(npc_squares, StatisticsParams, Squares)
 NPC_REDUCE(npc_histogram, StatisticsParams, Histogram)

@@ -26,7 +26,7 @@ struct Statistics {
 };
 
 struct StatisticsParams {
-  const float* values;
+  const void* values;  // float; Half too for the range
   Statistics* found;
   i64 count;
   u64 lower, upper;   // percentiles as fractions, 35 bits after the point
@@ -54,6 +54,7 @@ NPC_FN float largest(const Statistics& s) {
 }
 NPC_FN int room(float size, int bits) { return 62 - bits - exponent_above(size); }
 
+template <class T>
 struct Range {  // lowest, highest, and what is not finite
   struct Own {
     u32 low, high;
@@ -74,7 +75,7 @@ struct Range {  // lowest, highest, and what is not finite
     return own;
   }
   NPC_FN void add(const StatisticsParams& p, Own& own, Block&, i64 i) {
-    const float value = p.values[i];
+    const float value = load(static_cast<const T*>(p.values), i);
     const u32 bits = bits_of(value);
     if (bits == OUTSIDE) return;
     if (!finite_bits(bits)) {
@@ -120,7 +121,7 @@ struct Sum : Sums {
     return own;
   }
   NPC_FN void add(const StatisticsParams& p, Own& own, Block&, i64 i) {
-    const float value = p.values[i];
+    const float value = load(static_cast<const float*>(p.values), i);
     if (!finite_bits(bits_of(value)) || !counts(value, p.counted)) return;
     own.sum += static_cast<u64>(rounded(shifted(value, own.shift)));
     ++own.counted;
@@ -144,7 +145,7 @@ struct Squares : Sums {
     return own;
   }
   NPC_FN void add(const StatisticsParams& p, Own& own, Block&, i64 i) {
-    const float value = p.values[i];
+    const float value = load(static_cast<const float*>(p.values), i);
     if (!finite_bits(bits_of(value)) || !counts(value, p.counted)) return;
     const float distance = shifted(value - own.value, own.shift);
     own.sum += static_cast<u64>(rounded(distance * distance));
@@ -182,7 +183,7 @@ struct Histogram {  // of the next digit, among the values that begin with each 
     return own;
   }
   NPC_FN void add(const StatisticsParams& p, Own& own, Block& b, i64 i) {
-    const float value = p.values[i];
+    const float value = load(static_cast<const float*>(p.values), i);
     if (!finite_bits(bits_of(value)) || !(value > own.threshold)) return;
     const u32 key = ordered(value);
     const u32 before = p.digit == 0 ? 0 : key >> (32 - 8 * p.digit), digit = key >> (24 - 8 * p.digit) & 0xffu;
