@@ -112,6 +112,9 @@ class Launcher(Protocol):
     def copy_out(self, source: DeviceArray) -> NDArray[Any]:
         """Device → a new host array, once all that was queued before is done."""
 
+    def copy(self, target: DeviceArray, source: DeviceArray) -> None:
+        """Device → device, of the same number of bytes."""
+
     def launch(self, kernel: str, arguments: np.void, work: int) -> None:
         """Queue a kernel. arguments: a structured scalar of `cuda.arguments`. work: rows or elements."""
 
@@ -150,3 +153,9 @@ def checked_copy(target: DeviceArray, host: NDArray[Any]) -> NDArray[Any]:
         wanted = f"{target.shape} {target.dtype}"
         raise ValueError(f"an array {host.shape} {host.dtype} does not fit into one {wanted}")
     return np.ascontiguousarray(host)
+
+
+def checked_sizes(target: DeviceArray, source: DeviceArray) -> None:
+    """ValueError unless both have the same number of bytes."""
+    if target.nbytes != source.nbytes:
+        raise ValueError(f"{source.nbytes} bytes are not copied into {target.nbytes}")

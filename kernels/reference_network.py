@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +37,7 @@ def moments(values: ArrayLike, nonzero: bool) -> tuple[float, float]:
     return (float(counted.mean()), float(counted.std())) if counted.size else (0.0, 0.0)
 
 
-def gather(volume: NDArray[np.floating], starts: ArrayLike, window: Shape) -> NDArray[np.floating]:
+def gather(volume: NDArray[Any], starts: ArrayLike, window: Shape) -> NDArray[Any]:
     """(C, Z, Y, X) and (n, 3) first voxels z, y, x → the windows (n, C, z, y, x)."""
     corners = np.asarray(starts, dtype=int)
     dz, dy, dx = window

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -129,7 +131,7 @@ _ONE = 2.0**32
 _FARTHEST = 2.0**30
 
 
-def made(dtype: np.dtype[np.void], **values: object) -> np.void:
+def made(dtype: np.dtype[np.void], **values: Any) -> np.void:
     """A struct with these values, 0 where none is given."""
     result: np.void = np.zeros(1, dtype=dtype)[0]
     for name, value in values.items():

@@ -21,6 +21,7 @@ from npc_edge.kernels.launch import (
     LaunchError,
     blocks,
     checked_copy,
+    checked_sizes,
     packed,
 )
 
@@ -93,6 +94,13 @@ class CudaCoreLauncher:
         self.synchronize()
         return host
 
+    def copy(self, target: DeviceArray, source: DeviceArray) -> None:
+        """Queued."""
+        checked_sizes(target, source)
+        self._check(
+            self._driver.cuMemcpyDtoDAsync(target.pointer, source.pointer, source.nbytes, self.stream.handle)
+        )
+
     def launch(self, kernel: str, arguments: np.void, work: int) -> None:
         """Queue a kernel, compiled at its first use."""
         code, kind = self._kernels.get(kernel) or self._load(kernel)
@@ -139,4 +147,5 @@ class CudaCoreLauncher:
 def _cuda_error() -> type[Exception]:
     from cuda.core._utils.cuda_utils import CUDAError  # the library has no public name for it
 
-    return CUDAError
+    kind: type[Exception] = CUDAError
+    return kind

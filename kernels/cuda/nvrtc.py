@@ -29,16 +29,18 @@ class CompileError(RuntimeError):
 @lru_cache(maxsize=64)
 def cubin(operation: str, target: str) -> bytes:
     """The machine code of one operation for a target such as "sm_86"."""
+    return compiled(source.text(operation), f"{operation}.cu", target)
+
+
+def compiled(text: str, name: str, target: str) -> bytes:
+    """The machine code of a source; `name` is what the compiler's messages call it."""
     nvrtc = _nvrtc()
-    program = _checked(
-        nvrtc,
-        nvrtc.nvrtcCreateProgram(source.text(operation).encode(), f"{operation}.cu".encode(), 0, [], []),
-    )
+    program = _checked(nvrtc, nvrtc.nvrtcCreateProgram(text.encode(), name.encode(), 0, [], []))
     options = [option.encode() for option in (f"--gpu-architecture={target}", *OPTIONS)]
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-            raise CompileError(f"{operation}.cu does not compile for {target}: {_log(nvrtc, program)}")
+            raise CompileError(f"{name} does not compile for {target}: {_log(nvrtc, program)}")
         code = bytes(_checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program)))
         _checked(nvrtc, nvrtc.nvrtcGetCUBIN(program, code))
     finally:

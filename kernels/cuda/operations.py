@@ -6,67 +6,36 @@ means is said in `reference` and `reference_network`. Arrays are (Z, Y, X), affi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from npc_edge.kernels.cuda import arguments
 from npc_edge.kernels.cuda.arguments import OUTSIDE, made
-from npc_edge.kernels.launch import DeviceArray, Launcher
-from npc_edge.kernels.sampling import (
-    Interpolation,
-    Shape,
-    gaussian,
-    gaussian_radius,
-    smoothing_sigmas,
+from npc_edge.kernels.cuda.values import (
+    SUFFIX,
+    Grids,
+    Rule,
+    Sampling,
+    Starts,
+    covering,
+    lines,
+    predictions,
+    rows,
+    shaped,
 )
+from npc_edge.kernels.launch import DeviceArray, Launcher
+from npc_edge.kernels.sampling import Shape, gaussian, gaussian_radius, smoothing_sigmas
 from npc_edge.kernels.windows import axis_weight
-
-Method = Literal["percentile", "zscore", "zscore-nonzero"]
-Starts = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 _METHODS = {"percentile": 0, "zscore": 1, "zscore-nonzero": 2}
 _COUNTED = {"percentile": 0, "zscore": 1, "zscore-nonzero": 2}
-_SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float16): "f16"}
 _MOST_VOXELS = 2**28
 _SPLINE_EDGE = 2
 _POLE = np.sqrt(3) - 2
 _SPLINE_RADIUS = 14  # 0.268 to the 15th is 3e-9: below float32
-
-
-@dataclass(frozen=True)
-class Grids:
-    """From which grid to which: affines 4x4, the target's shape (Z, Y, X)."""
-
-    affine: NDArray[np.float64]
-    target_affine: NDArray[np.float64]
-    target_shape: Shape
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How intensities are normalised; see `intensity.normalise`."""
-
-    method: Method = "percentile"
-    lower: float = 0.5
-    upper: float = 99.5
-    foreground: float = 0.1
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a volume is resampled; see `reference.resample`. fill_bits: float32 bits of what lies outside."""
-
-    interpolation: Interpolation = "linear"
-    anti_alias: bool = True
-    fill_bits: int = 0
-
-
-MARKED = Sampling(fill_bits=OUTSIDE)
-"""Voxels outside are marked, so that statistics and normalisation leave them aside."""
 
 
 class Operations:
@@ -103,14 +72,14 @@ class Operations:
     ) -> None:
         """source (Z, Y, X) float32 → target (Z, Y, X) float32 or float16 on its grid; with scale (statistics
         and their rule) normalised on the way, 0 outside."""
-        _shaped(source, 3, np.float32)
+        shaped(source, 3, np.float32)
         if target.shape != grids.target_shape:
             raise ValueError(f"the target is {target.shape}, its grid {grids.target_shape}")
         size = source.shape[::-1]
         sigmas = smoothing_sigmas(grids.affine, grids.target_affine) if sampling.anti_alias else (0.0,) * 3
         common = {
             **arguments.fixed(grids.affine, grids.target_affine, grids.target_shape),
-            **_lines(target),
+            **lines(target),
             "size": size,
             "target": target.pointer,
             "outside": sampling.fill_bits,
@@ -121,7 +90,10 @@ class Operations:
         if sampling.interpolation == "bspline":
             kind = "cubic"
             kept = [self._coefficients(source, sigmas), self.check(source)]
-            given = {"source": kept[0].pointer, "range": kept[1].pointer + arguments.RANGE_OFFSET}
+            given: dict[str, Any] = {
+                "source": kept[0].pointer,
+                "range": kept[1].pointer + arguments.RANGE_OFFSET,
+            }
         else:
             kind = "smooth" if any(sigmas) else "linear"
             given = {"source": source.pointer, "radius": [gaussian_radius(s) for s in sigmas]}
@@ -130,8 +102,8 @@ class Operations:
                     self.upload(np.concatenate([np.pad(gaussian(s), 1) for s in sigmas]).astype(np.float32))
                 ]
                 given["smoothing"] = kept[0].pointer
-        kernel = f"npc_resample_{kind}_{_SUFFIX[target.dtype]}"
-        self.launcher.launch(kernel, made(arguments.RESAMPLE, **common, **given), _rows(target))
+        kernel = f"npc_resample_{kind}_{SUFFIX[target.dtype]}"
+        self.launcher.launch(kernel, made(arguments.RESAMPLE, **common, **given), rows(target))
 
     def statistics(self, values: DeviceArray, rule: Rule) -> DeviceArray:
         """What `rule` needs of the values (float32, any shape, marked voxels left aside): FOUND, shape ()."""
@@ -154,7 +126,7 @@ class Operations:
     def check(self, values: DeviceArray) -> DeviceArray:
         """Look at values, float32 or float16: `refuse` of what this returns says whether all are finite."""
         found, struct = self._found(values, Rule())
-        self.launcher.launch(f"npc_range_{_SUFFIX[values.dtype]}", struct, prod(values.shape))
+        self.launcher.launch(f"npc_range_{SUFFIX[values.dtype]}", struct, prod(values.shape))
         return found
 
     def refuse(self, found: DeviceArray) -> np.void:
@@ -177,14 +149,14 @@ class Operations:
             count=prod(values.shape),
             method=_METHODS[rule.method],
         )
-        self.launcher.launch(f"npc_normalise_{_SUFFIX[target.dtype]}", struct, prod(values.shape))
+        self.launcher.launch(f"npc_normalise_{SUFFIX[target.dtype]}", struct, prod(values.shape))
 
     def gather(self, volume: DeviceArray, starts: ArrayLike, window: Shape) -> DeviceArray:
         """volume (C, Z, Y, X), starts (n, 3) first voxels z, y, x → (n, C, z, y, x), the same dtype.
 
         ValueError when a window leaves the volume."""
         corners = np.ascontiguousarray(starts, dtype=np.int32).reshape(-1, 3)
-        _shaped(volume, 4, volume.dtype)
+        shaped(volume, 4, volume.dtype)
         if (corners < 0).any() or (corners + window > volume.shape[1:]).any():
             raise ValueError("a window leaves the volume")
         target = self.launcher.empty((len(corners), volume.shape[0], *window), volume.dtype)
@@ -197,9 +169,9 @@ class Operations:
             depth=window[0],
             channels=volume.shape[0],
             size=volume.shape[:0:-1],
-            **_lines(target),
+            **lines(target),
         )
-        self.launcher.launch(f"npc_gather_{_SUFFIX[volume.dtype]}", struct, _rows(target))
+        self.launcher.launch(f"npc_gather_{SUFFIX[volume.dtype]}", struct, rows(target))
         return target
 
     def blend(self, windows: DeviceArray, starts: Starts, target: DeviceArray, first: int = 0) -> None:
@@ -208,13 +180,13 @@ class Operations:
         starts: first voxels along z, y and x, every combination a window, z slowest. They must cover the
         slab; those that miss it may be left out, so only a slab's windows need be in memory.
         """
-        _shaped(windows, 5, windows.dtype)
+        shaped(windows, 5, windows.dtype)
         if windows.shape[0] != prod(len(axis) for axis in starts) or windows.shape[1] != target.shape[0]:
             raise ValueError(f"windows {windows.shape} do not fit their places or {target.shape}")
         size = windows.shape[2:]
         lows = (first, 0, 0)
         for low, length, axis, window in zip(lows, target.shape[1:], starts, size, strict=True):
-            _covers(low, length, axis, window)
+            covering(low, length, axis, window)
         weights = self.upload(np.concatenate([axis_weight(n) for n in size]).astype(np.float32))
         places = self.upload(np.concatenate([np.asarray(axis, dtype=np.int32) for axis in starts]))
         struct = made(
@@ -229,19 +201,19 @@ class Operations:
             channels=windows.shape[1],
             window=size[::-1],
             count=[len(axis) for axis in reversed(starts)],
-            **_lines(target),
+            **lines(target),
         )
-        self.launcher.launch(f"npc_blend_{_SUFFIX[windows.dtype]}", struct, _rows(target))
+        self.launcher.launch(f"npc_blend_{SUFFIX[windows.dtype]}", struct, rows(target))
 
     def labels(self, logits: DeviceArray, grids: Grids) -> DeviceArray:
         """logits (K, Z, Y, X) → (Z, Y, X) uint8 on the target grid: the class whose interpolated logit is
         largest, the lowest on a tie, 0 outside."""
-        _shaped(logits, 4, logits.dtype)
+        shaped(logits, 4, logits.dtype)
         if logits.shape[0] > 256:
             raise ValueError(f"{logits.shape[0]} classes do not fit in uint8")
         target = self.launcher.empty(grids.target_shape, np.uint8)
-        struct = made(arguments.LABELS, labels=target.pointer, **_predictions(logits, grids, target))
-        self.launcher.launch(f"npc_winner_{_SUFFIX[logits.dtype]}", struct, _rows(target))
+        struct = made(arguments.LABELS, labels=target.pointer, **predictions(logits, grids, target))
+        self.launcher.launch(f"npc_winner_{SUFFIX[logits.dtype]}", struct, rows(target))
         return target
 
     def threshold(
@@ -249,7 +221,7 @@ class Operations:
     ) -> tuple[DeviceArray, DeviceArray]:
         """logit (Z, Y, X) → on the target grid the probability (float32, 0 outside), and where it reaches the
         threshold (uint8)."""
-        _shaped(logit, 3, logit.dtype)
+        shaped(logit, 3, logit.dtype)
         mask = self.launcher.empty(grids.target_shape, np.uint8)
         probability = self.launcher.empty(grids.target_shape, np.float32)
         struct = made(
@@ -257,9 +229,9 @@ class Operations:
             labels=mask.pointer,
             probability=probability.pointer,
             threshold=threshold,
-            **_predictions(logit.shaped(1, *logit.shape), grids, mask),
+            **predictions(logit.shaped(1, *logit.shape), grids, mask),
         )
-        self.launcher.launch(f"npc_threshold_{_SUFFIX[logit.dtype]}", struct, _rows(mask))
+        self.launcher.launch(f"npc_threshold_{SUFFIX[logit.dtype]}", struct, rows(mask))
         return probability, mask
 
     def _found(self, values: DeviceArray, rule: Rule) -> tuple[DeviceArray, np.void]:
@@ -314,45 +286,7 @@ class Operations:
             axis=axis,
             radius=len(weights) // 2,
             edge=edge,
-            **_lines(target),
+            **lines(target),
         )
-        self.launcher.launch("npc_filter", struct, _rows(target))
+        self.launcher.launch("npc_filter", struct, rows(target))
         return target
-
-
-def _lines(target: DeviceArray) -> dict[str, int]:
-    return {"rows": _rows(target), "width": target.shape[-1], "height": target.shape[-2]}
-
-
-def _rows(target: DeviceArray) -> int:
-    rows = prod(target.shape[:-1])
-    if rows >= 2**31:
-        raise ValueError(f"an array of {target.shape} has too many rows")
-    return rows
-
-
-def _predictions(logits: DeviceArray, grids: Grids, target: DeviceArray) -> dict[str, object]:
-    return {
-        **arguments.fixed(grids.affine, grids.target_affine, grids.target_shape),
-        **_lines(target),
-        "logits": logits.pointer,
-        "size": logits.shape[:0:-1],
-        "classes": logits.shape[0],
-    }
-
-
-def _shaped(array: DeviceArray, axes: int, dtype: DTypeLike) -> None:
-    """ValueError unless the array has that many axes, none empty, and a dtype the kernels know."""
-    if len(array.shape) != axes or 0 in array.shape:
-        raise ValueError(f"an array with {axes} axes, none of them empty, is wanted, not {array.shape}")
-    if array.dtype != dtype or array.dtype not in _SUFFIX:
-        raise ValueError(f"{array.dtype} voxels are not taken here")
-
-
-def _covers(low: int, length: int, starts: tuple[int, ...], window: int) -> None:
-    """ValueError unless windows with these starts leave no voxel of low..low+length uncovered."""
-    covered = np.zeros(length, dtype=np.bool_)
-    for start in starts:
-        covered[max(start - low, 0) : max(start + window - low, 0)] = True
-    if not covered.all():
-        raise ValueError("the windows leave part of the volume uncovered")

@@ -22,6 +22,7 @@ from npc_edge.kernels.launch import (
     LaunchError,
     blocks,
     checked_copy,
+    checked_sizes,
     packed,
 )
 
@@ -92,6 +93,11 @@ class PyCudaLauncher:
         self._call(self._driver.memcpy_dtoh_async, host, source.pointer, self.stream)
         self.synchronize()
         return host
+
+    def copy(self, target: DeviceArray, source: DeviceArray) -> None:
+        """Queued."""
+        checked_sizes(target, source)
+        self._call(self._driver.memcpy_dtod_async, target.pointer, source.pointer, source.nbytes, self.stream)
 
     def launch(self, kernel: str, arguments: np.void, work: int) -> None:
         """Queue a kernel, compiled at its first use."""

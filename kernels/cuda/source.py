@@ -34,8 +34,8 @@ def home(kernel: str) -> tuple[str, str]:
     raise KeyError(kernel)
 
 
-def text(operation: str) -> str:
-    """The operation's .cu file with its headers written in, so that no compiler needs a path to look in."""
+def text(*operations: str) -> str:
+    """The operations' .cu files with their headers written in: no compiler needs a path to look in."""
     included: set[str] = set()
 
     def header(match: re.Match[str]) -> str:
@@ -45,7 +45,7 @@ def text(operation: str) -> str:
         included.add(name)
         return _INCLUDE.sub(header, _read(name).replace("#pragma once\n", ""))
 
-    return _INCLUDE.sub(header, _read(operation + ".cu"))
+    return "\n".join(_INCLUDE.sub(header, _read(operation + ".cu")) for operation in operations)
 
 
 def _read(name: str) -> str:

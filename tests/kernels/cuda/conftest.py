@@ -8,9 +8,10 @@ from outside import tool
 
 from npc_edge.kernels.cuda import host
 from npc_edge.kernels.cuda.operations import Operations
+from npc_edge.kernels.guarded import Guarded
 
 # Undefined behaviour, an index beyond an array's end too, stops the test.
-SANITIZED = ("-O1", "-fopenmp", "-fsanitize=undefined", "-fno-sanitize-recover=all")
+SANITIZED = ("-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all")
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +23,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def operations(library: Path, request: pytest.FixtureRequest) -> Iterator[Operations]:
     """After every test, no kernel has written beside an array."""
-    launcher = host.HostLauncher(library, threads=request.param)
+    launcher = Guarded(host.HostLauncher(library, threads=request.param))
     yield Operations(launcher)
     launcher.check_guards()
 
@@ -30,4 +31,4 @@ def operations(library: Path, request: pytest.FixtureRequest) -> Iterator[Operat
 @pytest.fixture(scope="module")
 def serial(library: Path) -> Operations:
     """One for all examples of a property; its guards are looked at by the test itself."""
-    return Operations(host.HostLauncher(library))
+    return Operations(Guarded(host.HostLauncher(library)))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from npc_edge.kernels import reference, reference_network
 from npc_edge.kernels.cuda.arguments import OUTSIDE
-from npc_edge.kernels.cuda.operations import Grids, Operations, Rule, Sampling
+from npc_edge.kernels.cuda.operations import Operations
+from npc_edge.kernels.cuda.values import Grids, Rule, Sampling
 from npc_edge.kernels.intensity import normalise
 
 # The order statistics are exact. Between two of them the place is right to 2^-35 of the whole, and float32
@@ -57,7 +58,7 @@ def test_percentiles_of_anything(
     """Of any floats: whichever voxels the threshold takes by a hair more or less, the result fits one."""
     array = np.array(values, dtype=np.float32)
     found = statistics(serial, array, Rule("percentile", lower, upper, foreground))
-    serial.launcher.forget()
+    serial.launcher.check_guards()
     positive = array[array > 0].astype(np.float64)
     if positive.size == 0:
         assert found["low"] == found["high"] == 0

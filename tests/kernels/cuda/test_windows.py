@@ -61,7 +61,6 @@ def test_slabs_of_blended_windows_are_the_references(
         got = serial.launcher.copy_out(target)
         np.testing.assert_allclose(got, wanted[:, first:last], atol=BLEND * np.abs(windows).max(), rtol=0)
     serial.launcher.check_guards()
-    serial.launcher.forget()
 
 
 def covering(length: int, window: int, rng: np.random.Generator) -> tuple[int, ...]:
