@@ -10,6 +10,7 @@ wrong: exit code 1.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from npc_edge.engine.errors import BackendError
 from npc_edge.kernels.cuda.operations import Operations
 from npc_edge.kernels.cuda.values import MARKED, Grids, Rule, Sampling
 from npc_edge.kernels.launch import DeviceArray, Launcher, LaunchError
+from npc_edge.kernels.sampling import Shape
 
 _TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _COPY_BYTES = 2**28
@@ -51,7 +53,7 @@ def correctness(launcher: Launcher) -> list[Row]:
     return [{**asdict(check), "passed": check.passed} for check in checks(launcher)]
 
 
-def bandwidth(launcher: Launcher, size: tuple[int, int, int], repeats: int = 20) -> list[Row]:
+def bandwidth(launcher: Launcher, size: Shape, repeats: int = 20) -> list[Row]:
     """Milliseconds, GB/s and percent of a copy for each operation on volumes of about that size (Z, Y, X)."""
     copy_ms = _copy_ms(launcher, repeats)
     copied = 2 * _COPY_BYTES / copy_ms / 1e6
@@ -68,6 +70,36 @@ def bandwidth(launcher: Launcher, size: tuple[int, int, int], repeats: int = 20)
             }
         )
     return rows
+
+
+def stages(launcher: Launcher, shape: Shape, window: Shape, repeats: int = 20) -> Row:
+    """Median milliseconds of what surrounds a network for two sequences of one shape (Z, Y, X): the upload,
+    slice by slice; both channels as fp16; the labels of 25 classes; these on their way home. No network."""
+    operations = Operations(launcher)
+    random = np.random.default_rng(0)
+    volumes = random.gamma(2, 60, size=(2, *shape)).astype(np.float32)
+    image = launcher.empty((2, *window), np.float16)
+    logits = operations.upload(random.normal(size=(25, *window)).astype(np.float16))
+    spacing = [0.5 * n / m for n, m in zip(shape[::-1], window[::-1], strict=True)]  # the middle half
+    inner = np.diag([*spacing, 1.0])
+    inner[:3, 3] = [n / 4 for n in shape[::-1]]
+    there, back = Grids(np.eye(4), inner, window), Grids(inner, np.eye(4), shape)
+    taken: list[list[float]] = []
+    for _ in range(repeats + 2):
+        marks = [launcher.mark()]
+        held = [operations.upload_slices(volume, shape) for volume in volumes]
+        marks.append(launcher.mark())
+        for number, source in enumerate(held):
+            part = image.part(number, number + 1).shaped(*window)
+            operations.channel(source, there, Sampling(), Rule(), part)
+        marks.append(launcher.mark())
+        labels = operations.labels(logits, back)
+        marks.append(launcher.mark())
+        launcher.copy_out(labels)
+        marks.append(launcher.mark())
+        taken.append([launcher.elapsed_ms(a, b) for a, b in itertools.pairwise(marks)])
+    names = ("upload", "prepare", "labels", "home")
+    return dict(zip(names, np.median(taken[2:], axis=0).tolist(), strict=True))
 
 
 def sanitized(arguments: list[str]) -> list[Row]:
@@ -105,9 +137,7 @@ def _median_ms(launcher: Launcher, run: Callable[[], object], repeats: int) -> f
     return float(np.median(taken))
 
 
-def _workloads(
-    operations: Operations, size: tuple[int, int, int]
-) -> dict[str, tuple[Callable[[], object], int]]:
+def _workloads(operations: Operations, size: Shape) -> dict[str, tuple[Callable[[], object], int]]:
     """Name → what to run and the bytes it must move: each input once, each output once."""
     random = np.random.default_rng(0)
     source = operations.upload(random.gamma(2, 60, size=size).astype(np.float32))
@@ -190,6 +220,9 @@ def table(report: Row) -> str:
             f"| {row['operation']} | {row['ms']:.3f} | {row['gb_s']:.0f} | {row['percent_of_copy']:.0f} |"
             for row in report["bandwidth"]
         ]
+    if "stages_ms" in report:
+        spent = ", ".join(f"{name} {value:.2f}" for name, value in report["stages_ms"].items())
+        lines += ["", f"2 x (36 x 512 x 512), without a network, ms: {spent}"]
     return "\n".join(lines)
 
 
@@ -224,6 +257,7 @@ def _measure(launcher: Launcher, given: Namespace) -> int:
         again = ["--launcher", given.launcher, "--device", str(given.device)]
         report["sanitizer"] = sanitized(again)
         report["bandwidth"] = bandwidth(launcher, (256, 256, 256))
+        report["stages_ms"] = stages(launcher, (36, 512, 512), (32, 144, 144))
         passed = passed and all(row["passed"] is not False for row in report["sanitizer"])
         out = given.out or Path("bench/results") / f"{datetime.now(UTC):%Y-%m-%d}-gpu.json"
         out.parent.mkdir(parents=True, exist_ok=True)

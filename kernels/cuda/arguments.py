@@ -127,6 +127,13 @@ STRUCTS = {
 }
 """The name of each struct in the .cuh files."""
 
+MEMBERS = {
+    "Map": {"step": "map.step", "start": "map.start"},
+    "FilterParams": {"step": "step"},
+    "Statistics": {name: f"scale.{name}" for name in ("low", "high", "width", "flat")} | {"range": "low"},
+}
+"""What a field is called there, where not the same; those of a map wherever there is one."""
+
 _ONE = 2.0**32
 _FARTHEST = 2.0**30
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from npc_edge.kernels.cuda import source
-from npc_edge.kernels.cuda.arguments import STRUCTS
+from npc_edge.kernels.cuda.arguments import MEMBERS, STRUCTS
 from npc_edge.kernels.launch import DeviceArray, LaunchError, checked_copy, checked_sizes, packed
 
 OPTIMISED = ("-O3", "-march=native")
@@ -26,7 +26,13 @@ OPTIMISED = ("-O3", "-march=native")
 def build(folder: Path, options: Sequence[str] = OPTIMISED) -> Path:
     """Compile every .cu file with g++ into a shared library in `folder`. LaunchError when that fails."""
     lines = [f'#include "{name}.cu"' for name in source.OPERATIONS]
-    lines += [f'extern "C" u64 sizeof_{name}() {{ return sizeof({name}); }}' for name in STRUCTS]
+    for name, struct in STRUCTS.items():
+        lines.append(f'extern "C" int sizeof_{name}() {{ return sizeof({name}); }}')
+        for field in struct.names or ():
+            member = MEMBERS.get(name, {}).get(field, MEMBERS["Map"].get(field, field))
+            lines.append(
+                f'extern "C" int offset_{name}_{field}() {{ return __builtin_offsetof({name}, {member}); }}'
+            )
     lines += [
         'extern "C" u32 to_half_bits(u32 bits) { return to_half(float_of(bits)).bits; }',
         'extern "C" u32 from_half_bits(u32 bits) {',

@@ -6,6 +6,7 @@ means is said in `reference` and `reference_network`. Arrays are (Z, Y, X), affi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 from typing import Any
 
@@ -48,6 +49,21 @@ class Operations:
         """A host array on the device."""
         target = self.launcher.empty(array.shape, array.dtype)
         self.launcher.copy_in(target, array)
+        return target
+
+    def upload_slices(self, slices: Iterable[NDArray[Any]], shape: Shape) -> DeviceArray:
+        """A volume (Z, Y, X) float32 from slices (Y, X) as they are decoded: each is on its way to the device
+        while the next is decoded. ValueError unless there are as many as the shape says."""
+        target = self.launcher.empty(shape, np.float32)
+        staged = self.launcher.pinned(shape, np.float32)
+        done = 0
+        for done, one in enumerate(slices, start=1):
+            if done > shape[0]:
+                break
+            staged[done - 1] = one
+            self.launcher.copy_in(target.part(done - 1, done), staged[done - 1 : done])
+        if done != shape[0]:
+            raise ValueError(f"{shape[0]} slices are wanted, {'more' if done > shape[0] else done} came")
         return target
 
     def channel(

@@ -30,7 +30,10 @@ def test_every_kernel_passes_and_every_operation_is_timed(launcher: host.HostLau
     timed = gpu.bandwidth(launcher, (4, 16, 16), repeats=1)
     assert len(timed) == 11
     assert all(row["ms"] > 0 and np.isfinite(row["gb_s"]) for row in timed)
-    report = {"device": launcher.device, "checks": rows, "bandwidth": timed}
+    spent = gpu.stages(launcher, (4, 24, 24), (3, 8, 8), repeats=1)
+    assert list(spent) == ["upload", "prepare", "labels", "home"]
+    assert min(spent.values()) > 0
+    report = {"device": launcher.device, "checks": rows, "bandwidth": timed, "stages_ms": spent}
     shown = gpu.table(json.loads(json.dumps(report)))
     assert f"{len(rows)} checks, 0 failed" in shown
     assert "| percentiles |" in shown

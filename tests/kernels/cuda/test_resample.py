@@ -121,6 +121,16 @@ def test_marked_voxels_carry_the_mark_and_a_spoiled_source_does_not_pass_for_it(
         operations.refuse(operations.statistics(out, Rule()))
 
 
+def test_slices_are_uploaded_as_they_come(operations: Operations) -> None:
+    volume = np.random.default_rng(6).integers(0, 4000, size=(5, 6, 7)).astype(np.int16)
+    there = operations.upload_slices(iter(volume), (5, 6, 7))
+    np.testing.assert_array_equal(operations.launcher.copy_out(there), volume.astype(np.float32))
+    with pytest.raises(ValueError, match="4 slices are wanted, more came"):
+        operations.upload_slices(iter(volume), (4, 6, 7))
+    with pytest.raises(ValueError, match="6 slices are wanted, 5 came"):
+        operations.upload_slices(iter(volume), (6, 6, 7))
+
+
 def test_what_does_not_fit_is_refused(operations: Operations) -> None:
     source = operations.upload(np.ones((2, 3, 4), dtype=np.float32))
     out = operations.launcher.empty((2, 3, 4), np.float32)
