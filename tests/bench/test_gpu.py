@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from outside import tool
 
-from npc_edge.bench import gpu
+from npc_edge.bench import gpu, gpu_speed
 from npc_edge.bench.kernel_cases import Check
 from npc_edge.engine.gpu import find_gpus
 from npc_edge.kernels.cuda import host
@@ -27,10 +27,10 @@ def test_every_kernel_passes_and_every_operation_is_timed(launcher: host.HostLau
     assert {"resample", "statistics", "channel", "gather", "blend", "labels", "threshold"} == {
         row["operation"] for row in rows
     }
-    timed = gpu.bandwidth(launcher, (4, 16, 16), repeats=1)
+    timed = gpu_speed.bandwidth(launcher, (4, 16, 16), repeats=1, copied=2**16)
     assert len(timed) == 11
     assert all(row["ms"] > 0 and np.isfinite(row["gb_s"]) for row in timed)
-    spent = gpu.stages(launcher, (4, 24, 24), (3, 8, 8), repeats=1)
+    spent = gpu_speed.stages(launcher, (4, 24, 24), (3, 8, 8), repeats=1)
     assert list(spent) == ["upload", "prepare", "labels", "home"]
     assert min(spent.values()) > 0
     report = {"device": launcher.device, "checks": rows, "bandwidth": timed, "stages_ms": spent}
