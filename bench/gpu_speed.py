@@ -25,7 +25,7 @@ Work = dict[str, tuple[Callable[[], object], int]]
 def bandwidth(launcher: Launcher, size: Shape, repeats: int = 20, copied: int = 2**28) -> list[Row]:
     """Milliseconds, GB/s and percent of a copy for each operation on volumes of such a size (Z, Y, X).
 
-    copied: bytes of the copy. The host takes longer to queue a kernel than many a kernel to run, so copies are
+    copied: bytes of the copy. The host takes longer to queue a kernel than many a kernel takes, so copies are
     queued first: between an operation's two marks the device never waits for the host.
     """
     there, here = (launcher.empty((copied,), np.uint8) for _ in range(2))
