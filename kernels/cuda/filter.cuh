@@ -1,5 +1,5 @@
-// A symmetric filter along one axis, edge voxels repeated: the Gaussian before a cubic resampling, and the
-// filter that turns voxels into B-spline coefficients (its response falls by 0.268 a voxel, so a short one does).
+// A symmetric filter along one axis, edge voxels repeated: the Gaussian before a cubic resampling, and what
+// turns voxels into B-spline coefficients (its response falls by 0.268 a voxel, so a short one does).
 #pragma once
 #include "common.cuh"
 

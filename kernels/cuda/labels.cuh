@@ -26,12 +26,16 @@ struct Cell {  // the eight voxels around a point
 };
 
 template <class T>
+NPC_FN float on_plane(const T* __restrict__ logits, const Cell& c) {
+  const float near = mix(load(logits, 0), load(logits, c.dx), c.x);
+  const float far = mix(load(logits, c.dy), load(logits, c.dy + c.dx), c.x);
+  return mix(near, far, c.y);
+}
+
+template <class T>
 NPC_FN float interpolated(const T* __restrict__ logits, const Cell& c) {
   const T* __restrict__ near = logits + c.first;
-  const T* __restrict__ far = near + c.dz;
-  const float a = mix(mix(load(near, 0), load(near, c.dx), c.x), mix(load(near, c.dy), load(near, c.dy + c.dx), c.x), c.y);
-  const float b = mix(mix(load(far, 0), load(far, c.dx), c.x), mix(load(far, c.dy), load(far, c.dy + c.dx), c.x), c.y);
-  return mix(a, b, c.z);
+  return mix(on_plane(near, c), on_plane(near + c.dz, c), c.z);
 }
 
 struct OnGrid {

@@ -160,8 +160,10 @@ struct Mean {  // after Sum: the mean, and the foreground's threshold
     const int shift = room(largest(s), p.bits);
     const i64 mean = static_cast<i64>(s.sum) / static_cast<i64>(s.counted);
     s.mean = shifted(static_cast<float>(mean), -shift);
-    if (p.counted == POSITIVE)
-      s.threshold = shifted(static_cast<float>(static_cast<i64>(high_product(static_cast<u64>(mean), p.foreground))), -shift);
+    if (p.counted == POSITIVE) {
+      const i64 share = static_cast<i64>(high_product(static_cast<u64>(mean), p.foreground));
+      s.threshold = shifted(static_cast<float>(share), -shift);
+    }
   }
 };
 
@@ -211,7 +213,8 @@ struct Digit {  // a rank's next digit; in the first pass its rank too, for now 
       const u64 place = (r < 2 ? p.lower : p.upper) * (chosen - 1);
       rank = place >> 35;
       if (r & 1) rank = rank + 1 < chosen ? rank + 1 : chosen - 1;
-      if (!(r & 1)) s.part[r / 2] = static_cast<float>(place & ((1ull << 35) - 1)) * 2.9103830456733704e-11f;  // 2^-35
+      const float part = static_cast<float>(place & ((1ull << 35) - 1)) * 2.9103830456733704e-11f;  // 2^-35
+      if (!(r & 1)) s.part[r / 2] = part;
     }
     u32 digit = BINS;
     NPC_UNROLL(8)

@@ -59,9 +59,9 @@ def lines(target: DeviceArray) -> dict[str, Any]:
 
 
 def rows(target: DeviceArray) -> int:
-    """How many rows a target has; ValueError beyond 2^31."""
+    """How many rows a target has; ValueError from 2^30 on."""
     count = prod(target.shape[:-1])
-    if count >= 2**31:
+    if count >= 2**30:
         raise ValueError(f"an array of {target.shape} has too many rows")
     return count
 
