@@ -100,7 +100,7 @@ def main(given: Namespace) -> int:
     try:
         launcher = open_launcher(given.launcher, given.device)
     except LaunchError as error:
-        missing = BackendError(str(error), "this bench needs an NVIDIA GPU with its driver")
+        missing = BackendError(str(error).rstrip("."), "this bench needs an NVIDIA GPU with its driver")
         print(f"error: {missing.one_line()}", file=sys.stderr)
         return missing.exit_code
     try:
