@@ -7,12 +7,14 @@ from argparse import ArgumentParser
 
 from npc_edge.bench import (
     architectures,
+    gpu,
     large,
     latency,
     monitor_load,
     monitor_simulation,
     real_heads,
     regression,
+    voxels,
 )
 
 
@@ -28,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         "architectures": architectures,
         "monitor-load": monitor_load,
         "monitor-simulation": monitor_simulation,
+        "voxels": voxels,
+        "gpu": gpu,
     }
     for name, module in benches.items():
         summary = (module.__doc__ or "").strip().splitlines()[0]
