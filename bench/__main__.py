@@ -1,4 +1,4 @@
-"""`python -m npc_edge.bench regression | real-heads | large | nnunet-peer | install-size`: one measurement each.
+"""`python -m npc_edge.bench regression | real-heads | large | nnunet-peer | install-size`: one a command.
 
 Latency, the network's speed and PyTorch beside it are `npc-edge bench`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 
-from npc_edge.bench import large, real_heads, regression
+from npc_edge.bench import install_size, large, nnunet_peer, real_heads, regression
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -37,7 +37,7 @@ class Given:
 
 
 def gather(path: Path, manifest: Manifest, scratch: Path) -> Given:
-    """Read a study once with the engine and copy the chosen series' files into folders of their own, in scratch.
+    """Read a study once with the engine, and copy the chosen series' files, each to a folder.
 
     UsageError for what MONAI's reader does not read so (a zip, multi-frame objects), Refusal as the engine's.
     """

@@ -1,6 +1,7 @@
-"""The engine's work done with PyTorch and MONAI: the same study in, the same files out, each at its best setting.
+"""The engine's work done with PyTorch and MONAI: the same study in, the same files out.
 
-MONAI reads, resamples, normalises, slides the window and brings the logits back; PyTorch runs the networks. What MONAI has nothing for is shared with the engine: the mode of the heatmap, components and sides,
+MONAI reads, resamples, normalises, slides the window and brings the logits back; PyTorch runs the networks.
+What MONAI has nothing for is shared with the engine: the mode of the heatmap, components and sides,
 detection, staging, and every writer. The peer is spared the choice of series, the headers that the writers
 copy, and the checks of alignment and field of view.
 """
@@ -11,13 +12,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import monai.data
+import monai.inferers
+import monai.transforms
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.data.image_reader import PydicomReader
-from monai.inferers import sliding_window_inference
-from monai.transforms import LoadImage, Resize, SpatialCrop, SpatialResample
 from monai.transforms.utils_pytorch_numpy_unification import percentile
 from numpy.typing import NDArray
 from torch import Tensor
@@ -39,6 +40,13 @@ from npc_edge.engine.types import Findings, Options, RunnerInfo, Segmentation, V
 from npc_edge.engine.version import VERSION
 
 Network = Callable[[Tensor], tuple[Tensor, ...]]
+Image = Any
+"""A MetaTensor (C, X, Y, Z) that knows its affine, RAS mm."""
+
+_data: Any = monai.data  # MONAI names no types that can be relied on
+_inferers: Any = monai.inferers
+_transforms: Any = monai.transforms
+_percentile: Any = percentile
 
 _RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """MONAI's patient axes from ours, and back."""
@@ -74,8 +82,8 @@ class MonaiPeer:
         self._bundle, self._networks, self._info, self._key_for = bundle, networks, info, key_for
         self._device = device
         # One reader, told not to look at each file twice.
-        self._load = LoadImage(
-            PydicomReader(fname_regex=""), image_only=True, dtype=np.float32, ensure_channel_first=True
+        self._load = _transforms.LoadImage(
+            _data.PydicomReader(fname_regex=""), image_only=True, dtype=np.float32, ensure_channel_first=True
         )
 
     def run(self, given: Given, out: Path) -> PeerRun:
@@ -117,7 +125,7 @@ class MonaiPeer:
             return tuple(o.permute(0, 1, 4, 3, 2) for o in maps)
 
         with torch.inference_mode():
-            found = sliding_window_inference(
+            found = _inferers.sliding_window_inference(
                 image, network.window[::-1], 1, window, overlap=network.overlap, mode="gaussian"
             )
         maps = [found] if isinstance(found, Tensor) else list(found)
@@ -125,9 +133,7 @@ class MonaiPeer:
         score = torch.stack(scores).amax(0) if scores else None
         return (*maps, score) if score is not None else tuple(maps)
 
-    def _find(
-        self, outputs: tuple[Tensor, ...], window: Geometry, volumes: Mapping[str, Volume]
-    ) -> Findings:
+    def _find(self, outputs: tuple[Tensor, ...], window: Geometry, volumes: Mapping[str, Volume]) -> Findings:
         manifest = self._bundle.manifest
         names = [output.kind for output in manifest.networks[-1].outputs]
         held = dict(zip(names, outputs, strict=True))
@@ -172,22 +178,22 @@ class MonaiPeer:
         )
 
 
-def _volume(image: MetaTensor, known: Volume) -> Volume:
+def _volume(image: Image, known: Volume) -> Volume:
     """What MONAI read, with the headers of `known`, as the writers want it."""
     voxels = image[0].numpy().transpose(2, 1, 0)
     ascending = np.linalg.det(_RAS @ np.asarray(image.affine)) > 0
     return replace(known, voxels=np.ascontiguousarray(voxels if ascending else voxels[::-1]))
 
 
-def _input(images: Mapping[str, MetaTensor], target: Geometry, network: NetworkSpec) -> Tensor:
+def _input(images: Mapping[str, Image], target: Geometry, network: NetworkSpec) -> Tensor:
     """(1, C, X, Y, Z) float32 on a grid, normalised."""
     rule = network.normalisation
     assert rule is not None, "the demo bundle's networks are normalised"
     return torch.cat([_normalised(_on_grid(images[name], target), rule) for name in network.inputs])[None]
 
 
-def _on_grid(image: MetaTensor, target: Geometry) -> MetaTensor:
-    """(1, X, Y, Z): cropped to what the grid reaches, averaged over blocks where it is far coarser, resampled.
+def _on_grid(image: Image, target: Geometry) -> Image:
+    """(1, X, Y, Z): cropped to what the grid reaches, averaged over blocks where that is coarse, resampled.
 
     Without the engine's Gaussian before a grid that is a little coarser: MONAI's takes five times as long as
     the rest, and the masks agree as well without it.
@@ -197,41 +203,37 @@ def _on_grid(image: MetaTensor, target: Geometry) -> MetaTensor:
     blocks = [max(1, int(wanted / s / 2)) for wanted, s in zip(target.spacing, step, strict=True)]
     if max(blocks) > 1:
         whole = [n // b * b for n, b in zip(image.shape[1:], blocks, strict=True)]
-        image = SpatialCrop(roi_start=[0, 0, 0], roi_end=whole)(image)
-        image = Resize([n // b for n, b in zip(whole, blocks, strict=True)], mode="area")(image)
+        image = _transforms.SpatialCrop(roi_start=[0, 0, 0], roi_end=whole)(image)
+        image = _transforms.Resize([n // b for n, b in zip(whole, blocks, strict=True)], mode="area")(image)
     return _resampled(image, target)
 
 
-def _resampled(image: MetaTensor, target: Geometry) -> MetaTensor:
-    move = SpatialResample(mode="bilinear", padding_mode="border", dtype=torch.float32)
-    found: MetaTensor = move(
-        image, dst_affine=torch.from_numpy(_RAS @ target.affine), spatial_size=target.shape[::-1]
-    )
-    return found
+def _resampled(image: Image, target: Geometry) -> Image:
+    move = _transforms.SpatialResample(mode="bilinear", padding_mode="border", dtype=torch.float32)
+    return move(image, dst_affine=torch.from_numpy(_RAS @ target.affine), spatial_size=target.shape[::-1])
 
 
-def _in_parts(image: MetaTensor, target: Geometry) -> Tensor:
+def _in_parts(image: Image, target: Geometry) -> Tensor:
     """`_resampled` of many channels, some on each core: PyTorch's grid_sample takes one core an image."""
     parts = image.as_tensor().chunk(max(1, torch.get_num_threads()))
     with ThreadPoolExecutor(len(parts)) as pool:
-        done = pool.map(lambda part: _resampled(MetaTensor(part, affine=image.affine), target), parts)
+        done = pool.map(lambda part: _resampled(_data.MetaTensor(part, affine=image.affine), target), parts)
         return torch.cat([part.as_tensor() for part in done])
 
 
-def _reached(image: MetaTensor, target: Geometry) -> MetaTensor:
+def _reached(image: Image, target: Geometry) -> Image:
     index = np.linalg.inv(_RAS @ np.asarray(image.affine.cpu()))
     points = target.corners() @ index[:3, :3].T + index[:3, 3]
     low = np.maximum(np.floor(points.min(axis=0)) - _MARGIN, 0).astype(int).tolist()
     high = np.minimum(np.ceil(points.max(axis=0)) + 1 + _MARGIN, image.shape[1:]).astype(int).tolist()
-    found: MetaTensor = SpatialCrop(roi_start=low, roi_end=high)(image)
-    return found
+    return _transforms.SpatialCrop(roi_start=low, roi_end=high)(image)
 
 
-def _normalised(image: MetaTensor, rule: Normalisation) -> Tensor:
-    """MONAI's ScaleIntensityRangePercentiles over the foreground; it has no mask, its `percentile` takes one."""
-    values = image.as_tensor()
+def _normalised(image: Image, rule: Normalisation) -> Tensor:
+    """MONAI's ScaleIntensityRangePercentiles, but of the foreground: it takes no mask."""
+    values: Tensor = image.as_tensor()
     bright = values[values > rule.foreground * values[values > 0].mean()]
-    low, high = percentile(bright, [rule.lower, rule.upper])
+    low, high = (float(v) for v in _percentile(bright, [rule.lower, rule.upper]))
     return (values.clamp(low, high) - low) / (high - low)
 
 
@@ -250,17 +252,15 @@ def _masks(
     crop = Geometry(tuple((high - low).tolist()), reference.affine @ offset, reference.frame_of_reference)
     inside = np.ones(crop.shape, dtype=np.bool_)
     logits = torch.cat([tumour, anatomy], 1)[0].float().permute(0, 3, 2, 1)
-    held = MetaTensor(logits, affine=torch.from_numpy(_RAS @ window.affine))
+    held = _data.MetaTensor(logits, affine=torch.from_numpy(_RAS @ window.affine))
     found = _in_parts(held, crop).permute(0, 3, 2, 1)
     probability = torch.sigmoid(found[0]).cpu().numpy()
     structures = found[1:].argmax(0).to(torch.uint8).cpu().numpy()
     plane = find_midline(structures, crop, manifest.labels)
     structures = split_sides(structures, crop, manifest.labels, plane)
-    mask = segment.tumour_mask(
-        probability, crop, manifest.tumour.threshold, manifest.tumour.min_component_ml
-    )
+    mask = segment.tumour_mask(probability, crop, manifest.tumour.threshold, manifest.tumour.min_component_ml)
 
-    def paste(part: NDArray[np.generic], kind: type[np.generic]) -> NDArray[np.generic]:
+    def paste(part: NDArray[Any], kind: type[np.generic]) -> NDArray[Any]:
         whole = np.zeros(reference.shape, dtype=kind)
         whole[box] = part
         return whole

@@ -30,7 +30,7 @@ _KNOWN: Mapping[str, tuple[type[NpcNet] | type[LocatorNet], str]] = {
 """Network of a bundle → its definition, and the weight whose first axis is its width."""
 
 _SAME = 1e-4
-"""Largest difference from the bundle's file, over an output's range: another order of sums, no other network."""
+"""Largest difference from the bundle's file, over an output's range: another order of sums makes it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Variant:
 
 
 def variants(device: str) -> tuple[Variant, ...]:
-    """Every way that is tried: on a CPU fp32 and bf16 in both layouts, on a GPU the same by AMP, and compiled."""
+    """Every way that is tried: both layouts; a CPU in fp32 and bf16, a GPU in fp32, by AMP and compiled."""
     if device == "cpu":
         precisions = ("fp32", "bf16", "autocast")
         return tuple(Variant(p, last) for p in precisions for last in (False, True))
@@ -90,7 +90,9 @@ def _filled(name: str, initial: Mapping[str, NDArray[np.generic]]) -> nn.Module:
     network = kind(int(initial[first].shape[0]))
     for part in network.modules():
         if isinstance(part, nn.Sequential) and len(part) == 3 and isinstance(part[1], nn.BatchNorm3d):
-            part[0].bias = nn.Parameter(torch.zeros(part[0].out_channels))
+            convolution = part[0]
+            assert isinstance(convolution, nn.Conv3d)
+            convolution.bias = nn.Parameter(torch.zeros(convolution.out_channels))
             part[1] = nn.Identity()
     weights = {}
     for key in network.state_dict():

@@ -1,4 +1,4 @@
-"""PyTorch and MONAI as a process of a bench: every way to run the network is tried, the fastest runs studies."""
+"""PyTorch and MONAI as a process of a bench: every way to run the network is tried, the fastest kept."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class TorchRole:
         return {"seconds": time.perf_counter() - begun}
 
     def _choose(self, ways: tuple[Variant, ...]) -> None:
-        """Rebuild the networks, compare them with the bundle's files, and find the fastest way to run them."""
+        """Rebuild the networks, compare them with the bundle's files, find the fastest way to run them."""
         self._networks = {n.name: rebuild(self._bundle, n.name) for n in self._bundle.manifest.networks}
         torch.save(self._networks, self._scratch / _WEIGHTS)
         best = min(ways, key=self._tried)

@@ -1,1 +1,1 @@
-"""How long the engine takes, what of the machine it uses, and a peer beside it, run by run: `npc-edge bench`."""
+"""How long the engine takes, what of the machine it uses, and a peer beside it: `npc-edge bench`."""

@@ -1,9 +1,8 @@
-"""`npc-edge bench` without its options: a study to run, a report, its files, and the check against a baseline."""
+"""`npc-edge bench` without its options: a study to run, a report, its files, the check against a baseline."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import tempfile
 from collections.abc import Callable
@@ -23,10 +22,8 @@ _PHANTOM = PhantomSpec("T3", seed=700_001, fat_sat=False, matrix=512, slices=36)
 """Two sequences of 36 slices of 512 x 512."""
 
 
-def bench(
-    order: Order, small: bool = False, say: Callable[[str], None] = lambda line: None
-) -> Report:
-    """Measure an order; a study of "" is a phantom, made first. small: one of 192 x 192 x 24, to try it out."""
+def bench(order: Order, small: bool = False, say: Callable[[str], None] = lambda line: None) -> Report:
+    """Measure an order; without a study (Path()) a phantom is made first. small: one of 192 x 192 x 24."""
     with tempfile.TemporaryDirectory(prefix="npc-edge-bench-") as folder:
         scratch = Path(folder)
         if order.study == Path():
@@ -49,7 +46,7 @@ def read_baseline(path: Path) -> dict[str, Any]:
 
 
 def publish(report: Report, out: Path) -> tuple[Path, Path]:
-    """Write the report and its page beside it (FILE.json, FILE.html), each whole or not at all; OutputError."""
+    """Write FILE.json and its page, FILE.html, beside it; each whole or not at all. OutputError."""
     files = (out, out.with_suffix(".html"))
     texts = (json.dumps(report, indent=1) + "\n", page(report))
     try:
@@ -58,7 +55,7 @@ def publish(report: Report, out: Path) -> tuple[Path, Path]:
             staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
             try:
                 staged.write_text(text, encoding="utf-8", newline="\n")
-                os.replace(staged, path)
+                staged.replace(path)
             finally:
                 staged.unlink(missing_ok=True)
     except OSError as error:

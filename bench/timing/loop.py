@@ -1,4 +1,4 @@
-"""A reference loop: always the same work, none of it ours. What its time varies by is the machine's own noise.
+"""A reference loop: always the same work, none of it ours. What its time varies by is the machine's noise.
 
 A product of matrices on all cores, copies of memory, a sort, and plain Python: what a run is made of.
 """
@@ -14,7 +14,7 @@ _BYTES = 32 * 2**20
 
 
 class ReferenceLoop:
-    """`run` does a fixed number of rounds and returns seconds a round. aim_s: how long it shall take, about."""
+    """`run` does a fixed number of rounds and returns seconds a round. aim_s: how long a run shall take."""
 
     def __init__(self, aim_s: float = 0.25) -> None:
         rng = np.random.default_rng(0)

@@ -69,7 +69,9 @@ class _Bench:
         shutil.rmtree(out, ignore_errors=True)
         return answer
 
-    def turns(self, count: int, one: Callable[[], Answer], other: Callable[[], Answer] | None, what: str) -> Any:
+    def turns(
+        self, count: int, one: Callable[[], Answer], other: Callable[[], Answer] | None, what: str
+    ) -> Any:
         """count runs of each, in turns, who begins changing; a beat of the loop after each turn."""
         ours: list[Answer] = []
         theirs: list[Answer] = []
@@ -121,7 +123,9 @@ def measure(order: Order, scratch: Path, say: Say = lambda line: None) -> Report
             "peaks": bench.peaks,
             "network": network,
         }
-        report["engine"] |= {key: first["engine"][key] for key in ("backend", "device", "precision", "threads")}
+        report["engine"] |= {
+            key: first["engine"][key] for key in ("backend", "device", "precision", "threads", "fallback")
+        }
         report["achieved"] = _achieved(report, bench.opened, first["engine"]["windows"])
         if peer is not None:
             report["peer"] = {

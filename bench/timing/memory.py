@@ -9,7 +9,7 @@ from pathlib import Path
 
 from npc_edge.engine.gpu import find_gpus
 
-_POLL_S = 0.02
+POLL_S = 0.02
 
 
 class MemoryWatch:
@@ -20,7 +20,8 @@ class MemoryWatch:
     None where there is no GPU.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, poll_s: float = POLL_S) -> None:
+        self._every = poll_s
         self._pid, self._peak, self._done = pid, 0.0, threading.Event()
         self._ask = bool(find_gpus().capabilities) and shutil.which("nvidia-smi") is not None
         self.device_mb: float | None = 0.0 if self._ask else None
@@ -34,7 +35,7 @@ class MemoryWatch:
         return round(self._peak, 1) if self._peak > 0 else None
 
     def _watch(self) -> None:
-        while not self._done.wait(_POLL_S):
+        while not self._done.wait(self._every):
             members = family(self._pid)
             self._peak = max(self._peak, sum(_pss_mb(pid) for pid in members))
             if self.device_mb is not None:

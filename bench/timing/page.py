@@ -25,9 +25,11 @@ _STAGES = {
 """Stages in the order of a run. start: what a new process spends outside of every stage."""
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1c2530; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.45 system-ui, sans-serif; color: #1c2530; max-width: 60rem;
+  margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin: 1.8rem 0 .4rem }
-svg { width: 100%; height: auto } pre { font-size: 12px; overflow-x: auto; background: #f5f7f9; padding: 1rem }
+svg { width: 100%; height: auto }
+pre { font-size: 12px; overflow-x: auto; background: #f5f7f9; padding: 1rem }
 table { border-collapse: collapse } th, td { text-align: left; padding: .2rem .9rem .2rem 0 }
 td { font-variant-numeric: tabular-nums } .note { color: #5a6673 }
 """
@@ -53,13 +55,17 @@ def page(report: Report) -> str:
     return (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>npc-edge bench</title><style>{_STYLE}</style>\n<body>\n{chr(10).join(parts)}\n</body></html>\n"
+        f"<title>npc-edge bench</title><style>{_STYLE}</style>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
     )
 
 
 def _where(report: Report) -> str:
     machine = report["machine"]
-    words = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB; {report['measured']}"
+    words = (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB; {report['measured']}"
+    )
     if "peer" in report:
         words += f". The peer ran as {report['peer']['chosen']}, its fastest way here."
     return words
@@ -83,7 +89,8 @@ def _stages(sides: Mapping[str, Report]) -> str:
             width = _WIDTH * value / longest
             title = f"<title>{stage} {value:.0f} ms</title>"
             drawn.append(
-                f'<rect x="{left:.1f}" y="{y}" width="{width:.2f}" height="{_BAR}" fill="{_STAGES[stage]}">{title}</rect>'
+                f'<rect x="{left:.1f}" y="{y}" width="{width:.2f}" height="{_BAR}" '
+                f'fill="{_STAGES[stage]}">{title}</rect>'
             )
             left += width
         low, high = (_LEFT + _WIDTH * 1e3 * row[p] / longest for p in ("min", "p90"))
@@ -93,7 +100,9 @@ def _stages(sides: Mapping[str, Report]) -> str:
     drawn.append(_axis(longest / 1e3, bottom))
     drawn.append(_legend(bottom + 40))
     words = "; ".join(f"{label}: {row['p50']:.2f} s" for label, _, row in bars)
-    return _svg(drawn, bottom + 76, f"Median latency by stage. {words}. The line below each bar: fastest to p90.")
+    return _svg(
+        drawn, bottom + 76, f"Median latency by stage. {words}. The line below each bar: fastest to p90."
+    )
 
 
 def _runs(report: Report, sides: Mapping[str, Report]) -> str:
@@ -112,7 +121,7 @@ def _runs(report: Report, sides: Mapping[str, Report]) -> str:
         y = 8 + number * _STEP
         drawn.append(_label(_LEFT - 8, y + 16, name, "end"))
         drawn += [
-            f'<circle cx="{across(v):.1f}" cy="{y + 5 + 7 * (i % 3)}" r="3" fill="#1f4e79" fill-opacity=".55"/>'
+            f'<circle cx="{across(v):.1f}" cy="{y + 5 + 7 * (i % 3)}" r="3" fill="#1f4e79" opacity=".55"/>'
             for i, v in enumerate(values)
         ]
         steady = sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
@@ -121,7 +130,7 @@ def _runs(report: Report, sides: Mapping[str, Report]) -> str:
     ticks = [least, 1.0, most]
     drawn += [_label(across(t), bottom + 12, f"{t:.2f}", "middle") for t in ticks]
     drawn.append(_label(_LEFT + _WIDTH / 2, bottom + 28, "times the median", "middle"))
-    return _svg(drawn, bottom + 36, "Every run over its side's median; the reference loop is the machine's noise.")
+    return _svg(drawn, bottom + 36, "Every run over its side's median; the loop is the machine's noise.")
 
 
 def _over_median(values: Sequence[float]) -> list[float]:
@@ -134,11 +143,13 @@ def _ratios(report: Report) -> str:
     for kind, row in report["network"].get("ratios", {}).items():
         rows[f"network alone, {row['way']} ({kind})"] = row
     cells = "".join(
-        f"<tr><td>{_text(name)}</td><td>{row['median']:.2f}</td><td>{row['low']:.2f} to {row['high']:.2f}</td>"
+        f"<tr><td>{_text(name)}</td><td>{row['median']:.2f}</td>"
+        f"<td>{row['low']:.2f} to {row['high']:.2f}</td>"
         f"<td>{row['p5']:.2f} to {row['p95']:.2f}</td><td>{row['pairs']}</td></tr>"
         for name, row in rows.items()
     )
-    head = "<tr><th></th><th>median</th><th>95 % interval of it</th><th>p5 to p95 of pairs</th><th>pairs</th></tr>"
+    names = ("", "median", "95 % interval of it", "p5 to p95 of pairs", "pairs")
+    head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
     return f"<table>{head}{cells}</table>"
 
 
@@ -165,13 +176,14 @@ def _legend(y: float) -> str:
 
 
 def _label(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="12" text-anchor="{anchor}" fill="#1c2530">{_text(text)}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} font-size="12" fill="#1c2530">{_text(text)}</text>'
 
 
 def _svg(parts: Iterable[str], height: float, words: str) -> str:
     return (
-        f'<svg viewBox="0 0 {_LEFT + _WIDTH + 110} {height:.0f}" role="img" aria-label="{html.escape(words)}" '
-        f'font-family="system-ui, sans-serif">{"".join(parts)}</svg>'
+        f'<svg viewBox="0 0 {_LEFT + _WIDTH + 110} {height:.0f}" role="img" '
+        f'aria-label="{html.escape(words)}" font-family="system-ui, sans-serif">{"".join(parts)}</svg>'
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from npc_edge.engine.model.runners.openvino import load_openvino
 
 _COPY_BYTES = 256 * 2**20
 _LAYERS = 3
+_KINDS = ("matmul", "convolution")
 
 
 def measure(seconds: float = 1.0) -> dict[str, float | None]:
@@ -36,7 +38,9 @@ def measure(seconds: float = 1.0) -> dict[str, float | None]:
         wide = instruction_set() in ("amx_int8", "avx512_bf16")
         for precision in ("fp32", "bf16", "int8-u8s8"):
             if precision != "bf16" or wide:
-                best = max(_openvino(openvino, kind, precision, seconds) for kind in ("matmul", "convolution"))
+                best = max(
+                    _openvino(openvino, kind, precision, seconds) for kind in ("matmul", "convolution")
+                )
                 found[precision] = max(best, found[precision] or 0.0)
     found["copy"] = _copy(seconds)
     return {name: None if value is None else round(value, 1) for name, value in found.items()}
@@ -79,7 +83,7 @@ def _copy(seconds: float) -> float:
 def _shares(size: int, count: int) -> list[tuple[int, int]]:
     """(start, length) of equal shares."""
     edges = [size * i // count for i in range(count + 1)]
-    return [(low, high - low) for low, high in zip(edges, edges[1:], strict=False)]
+    return [(low, high - low) for low, high in pairwise(edges)]
 
 
 def _openvino(openvino: Any, kind: str, precision: str, seconds: float) -> float:

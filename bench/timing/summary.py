@@ -16,10 +16,12 @@ def summary(report: Report) -> str:
 def _lines(report: Report) -> Iterator[str]:
     machine, engine, study = report["machine"], report["engine"], report["study"]
     z, y, x = study["shape"]
-    yield f"{machine['processor']}, {machine['cores']} cores, {machine['instruction_set']}; load {_load(report)}"
-    yield f"{study['files']} files, reference {z} x {y} x {x}; {report['bundle']['name']} as {_runs_as(report)}"
+    words = f"{machine['processor']}, {machine['cores']} cores, {machine['instruction_set']}"
+    yield f"{words}; load {_load(report)}"
+    words = f"{study['files']} files, reference {z} x {y} x {x}"
+    yield f"{words}; {report['bundle']['name']} as {_runs_as(report)}"
     loop = report["reference_loop"]
-    yield f"the machine's own noise (reference loop): {100 * loop['noise']:.0f} %, p99/p50 {_steady(loop):.2f}"
+    yield f"the machine's noise (reference loop): {100 * loop['noise']:.0f} %, p99/p50 {_steady(loop):.2f}"
     yield ""
     sides = {"npc-edge": engine, **({"PyTorch + MONAI": report["peer"]} if "peer" in report else {})}
     yield f"{'seconds':24} {'p50':>8} {'p90':>8} {'p99':>8} {'runs':>5}"
@@ -65,7 +67,8 @@ def _achieved(report: Report) -> Iterator[str]:
     )
     if "gflop_s" in held:
         yield (
-            f"network: {held['gflop_s']} GFLOP/s{_of(held['gflop_percent'])} of the {held['peak_used']} peak; "
+            f"network: {held['gflop_s']} GFLOP/s{_of(held['gflop_percent'])} of the "
+            f"{held['peak_used']} peak; "
             f"{held['network_gb_s']} GB/s{_of(held['network_gb_percent'])} of copying"
         )
     if "reading_gb_s" in held:
@@ -100,7 +103,8 @@ def _ratios(report: Report) -> Iterator[str]:
     held = report["agreement"]
     yield (
         f"their results: tumour Dice {held['tumour_dice']}, structures equal at "
-        f"{100 * held['structures_equal']:.1f} % of voxels, same files: {'yes' if held['same_files'] else 'no'}"
+        f"{100 * held['structures_equal']:.1f} % of voxels, "
+        f"{'the same files' if held['same_files'] else 'not the same files'}"
     )
 
 

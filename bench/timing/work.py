@@ -1,4 +1,4 @@
-"""How much work a network is, counted from its graph: operations of its products, and bytes that must move."""
+"""How much work a network is, counted from its graph: operations of its products, and what must move."""
 
 from __future__ import annotations
 

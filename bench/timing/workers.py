@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from npc_edge.bench.timing.memory import MemoryWatch
+from npc_edge.bench.timing.memory import POLL_S, MemoryWatch
 from npc_edge.bench.timing.order import Order
 from npc_edge.engine.errors import (
     BackendError,
@@ -70,40 +70,50 @@ class Worker:
         line = self._process.stdout.readline()
         if not line:
             self._said.seek(0)
-            raise BackendError(f"the bench's {self._role} process ended: {_last(self._said.read())}")
+            raise BackendError(f"the bench's {self._role} process ended: {last_line(self._said.read())}")
         return _checked(json.loads(line))
 
 
 def cold_engine(order: Order, scratch: Path, out: Path, watched: bool = False) -> Answer:
-    """`npc-edge run` in a new process: `seconds` from its start to its files, `timings_ms`; watched: `peak_mb`
-    and `device_mb` instead of a time to rely on."""
+    """`npc-edge run` in a new process: `seconds` from its start to its files, `timings_ms`;
+    watched: `peak_mb`, `device_mb` and a time not to rely on."""
     command = [sys.executable, "-m", "npc_edge.engine.cli.app", "run", str(order.study), "--out", str(out)]
     command += ["--state", str(scratch / "state"), "--json", "--allow-demo-dicom"]
     command += ["--backend", order.backend, "--precision", order.precision]
     command += ["--bundle", str(order.bundle)] if order.bundle is not None else []
     command += ["--allow-unsigned"] if order.allow_unsigned else []
-    ran = _timed(command, watched)
+    ran = timed(command, POLL_S if watched else None)
     if ran["returncode"] != 0:
         code = int(ran["returncode"])
         kind = next((k for k in _ERRORS if k.exit_code == code), BackendError)
-        raise kind(f"a cold run failed: {_last(ran['stderr'])}")
+        raise kind(f"a cold run failed: {last_line(ran['stderr'])}")
     return {**_measured(ran), "timings_ms": json.loads(ran["stdout"])["runtime"]["timings_ms"]}
 
 
 def cold_peer(scratch: Path, out: Path, watched: bool = False) -> Answer:
     """The same of the peer, which has run warm before in this bench."""
-    command = [sys.executable, "-m", "npc_edge.bench.timing.worker", "torch", str(scratch), "--once", str(out)]
-    ran = _timed(command, watched)
+    command = [
+        sys.executable,
+        "-m",
+        "npc_edge.bench.timing.worker",
+        "torch",
+        str(scratch),
+        "--once",
+        str(out),
+    ]
+    ran = timed(command, POLL_S if watched else None)
     lines = ran["stdout"].splitlines()
     if not lines:
-        raise BackendError(f"a cold run of the peer failed: {_last(ran['stderr'])}")
+        raise BackendError(f"a cold run of the peer failed: {last_line(ran['stderr'])}")
     return {**_measured(ran), "timings_ms": _checked(json.loads(lines[-1]))["timings_ms"]}
 
 
-def _timed(command: list[str], watched: bool) -> Answer:
+def timed(command: list[str], poll_s: float | None) -> Answer:
+    """Run a command to its end: `seconds`, `returncode`, `stdout`, `stderr`. poll_s: how often to look at its
+    memory, for `peak_mb` and `device_mb`; None for never, which is how to take a time."""
     begun = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        watch = MemoryWatch(process.pid) if watched else None
+        watch = None if poll_s is None else MemoryWatch(process.pid, poll_s)
         printed, said = process.communicate()
         found: Answer = {"seconds": time.perf_counter() - begun}
         if watch is not None:
@@ -125,7 +135,7 @@ def _checked(answer: Answer) -> Answer:
     raise kind(answer["error"], answer["hint"])
 
 
-def _last(text: str) -> str:
+def last_line(text: str) -> str:
     """The last line that says something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it says nothing"

@@ -30,9 +30,9 @@ def bench(
         Literal["torch"] | None,
         typer.Option(help="The same weights through PyTorch and MONAI, side by side (extras export, monai)."),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="FILE.json; the plot is FILE.html beside it.")
-    ] = Path("npc-edge-bench.json"),
+    out: Annotated[Path, typer.Option(help="FILE.json; the plot is FILE.html beside it.")] = Path(
+        "npc-edge-bench.json"
+    ),
     check: Annotated[
         Path | None,
         typer.Option(metavar="BASELINE.json", help="Exit code 8 when slower than it beyond the noise."),
