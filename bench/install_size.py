@@ -17,16 +17,17 @@ from typing import Any
 from npc_edge.bench.machine import describe
 
 _ASK = """
-import importlib.metadata, importlib.util, json, os, re, site, sys
+import importlib.metadata, importlib.util, json, os, re, sys
 def name(text): return re.sub(r"[-_.]+", "-", text).lower()
 def size(dist):
     places = {os.path.realpath(dist.locate_file(f)) for f in dist.files or ()}
     return sum(os.stat(p).st_size for p in places if os.path.isfile(p))
 held = {}
 for dist in importlib.metadata.distributions():
-    held.setdefault(name(dist.metadata["Name"]), [dist.version, size(dist)])
+    wants = [name(re.match(r"[A-Za-z0-9._-]+", r)[0]) for r in dist.requires or () if "extra ==" not in r]
+    held.setdefault(name(dist.metadata["Name"]), [dist.version, size(dist), wants])
 absent = [m for m in sys.argv[1].split(",") if importlib.util.find_spec(m) is None]
-print(json.dumps({"distributions": held, "absent": absent, "prefix": sys.prefix}))
+print(json.dumps({"distributions": held, "absent": absent}))
 """
 """Run by the other Python, which need not have this package."""
 
@@ -39,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--python", type=Path, default=Path(sys.executable), help="of the environment to weigh"
     )
-    parser.add_argument("--only", default="", help="comma-separated distributions, and no others")
+    parser.add_argument("--of", default="", help="comma-separated: only these and what they require")
     parser.add_argument("--most", type=float, default=None, help="MB; exit code 1 when it weighs more")
     parser.add_argument("--plain", action="store_true", help=f"exit code 1 when one of {_NEVER} is there")
     parser.add_argument("--out", type=Path, default=None, help="write JSON there too")
@@ -47,7 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(given: Namespace) -> int:
     """Print what weighs what, the heaviest first; judge what was asked."""
-    report = weigh(given.python, tuple(filter(None, given.only.split(","))))
+    report = weigh(given.python, tuple(filter(None, given.of.split(","))))
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps({**report, "machine": describe()}, indent=1) + "\n", encoding="utf-8")
@@ -62,24 +63,41 @@ def main(given: Namespace) -> int:
     return int(bool(wrong))
 
 
-def weigh(python: Path, only: tuple[str, ...] = ()) -> dict[str, Any]:
-    """distributions: name → version and MB of its files, compiled modules among them, the heaviest first;
-    pip and setuptools, which a new environment holds before anything is installed, left out. total_mb: their
-    sum. importable: which of torch, onnx, scipy and monai that Python can import."""
+def weigh(python: Path, of: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What each distribution's files weigh, compiled modules among them, the heaviest first.
+
+    distributions: name → version, MB; pip and setuptools, which a new environment holds anyway, left out.
+    of: count these and what they require, of what is there. total_mb: the sum. importable: which of torch,
+    onnx, scipy and monai that Python can import.
+    """
     ran = subprocess.run(
         [str(python), "-c", _ASK, ",".join(_NEVER)], stdout=subprocess.PIPE, text=True, check=True
     )
     held = json.loads(ran.stdout)
+    there = held["distributions"]
+    counted = _needed(of, there) if of else set(there) - {"pip", "setuptools"}
     rows = {
         name: {"version": version, "mb": round(size / 1e6, 1)}
-        for name, (version, size) in sorted(held["distributions"].items(), key=lambda item: -item[1][1])
-        if name not in ("pip", "setuptools") and (not only or name in only)
+        for name, (version, size, _) in sorted(there.items(), key=lambda item: -item[1][1])
+        if name in counted
     }
     return {
         "distributions": rows,
         "total_mb": round(sum(row["mb"] for row in rows.values()), 1),
         "importable": [module for module in _NEVER if module not in held["absent"]],
     }
+
+
+def _needed(of: tuple[str, ...], there: dict[str, Any]) -> set[str]:
+    """These and everything they require, of what is there."""
+    found: set[str] = set()
+    unseen = [name for name in of if name in there]
+    while unseen:
+        name = unseen.pop()
+        if name not in found:
+            found.add(name)
+            unseen += [wanted for wanted in there[name][2] if wanted in there]
+    return found
 
 
 def table(report: dict[str, Any], least_mb: float = 1.0) -> str:

@@ -52,7 +52,9 @@ def gather(path: Path, manifest: Manifest, scratch: Path) -> Given:
         for name, index in selection.chosen.items():
             suppressed = selection.verdicts[index].fat_suppression
             volumes[name] = assemble(study.series[index], index, reader, suppressed, Watch())
-    wanted = {piece.sop_instance_uid: name for name, v in volumes.items() for piece in v.slices}
+    wanted: dict[str, str | None] = {
+        piece.sop_instance_uid: name for name, v in volumes.items() for piece in v.slices
+    }
     if len(wanted) != sum(len(volume.slices) for volume in volumes.values()):
         raise UsageError("the study holds multi-frame objects", "--against torch wants one slice a file")
     folders = {name: scratch / name for name in volumes}

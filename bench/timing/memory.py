@@ -16,13 +16,14 @@ class MemoryWatch:
     """Samples the memory of a process and its descendants: proportional set size, so shared pages count once.
 
     Reading it costs the watched process time: runs that are watched are not those that are timed. Linux only
-    (/proc); elsewhere `stop` returns None. `device_mb`: the most of a GPU's memory they held, by nvidia-smi,
-    None where there is no GPU.
+    (/proc); elsewhere `stop` returns None. `peak_mb`: so far. `device_mb`: the most of a
+    GPU's memory they held, by nvidia-smi, None where there is no GPU.
     """
 
     def __init__(self, pid: int, poll_s: float = POLL_S) -> None:
         self._every = poll_s
-        self._pid, self._peak, self._done = pid, 0.0, threading.Event()
+        self._pid, self._done = pid, threading.Event()
+        self.peak_mb = 0.0
         self._ask = bool(find_gpus().capabilities) and shutil.which("nvidia-smi") is not None
         self.device_mb: float | None = 0.0 if self._ask else None
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -32,12 +33,12 @@ class MemoryWatch:
         """The peak in MB."""
         self._done.set()
         self._thread.join()
-        return round(self._peak, 1) if self._peak > 0 else None
+        return round(self.peak_mb, 1) if self.peak_mb > 0 else None
 
     def _watch(self) -> None:
         while not self._done.wait(self._every):
             members = family(self._pid)
-            self._peak = max(self._peak, sum(_pss_mb(pid) for pid in members))
+            self.peak_mb = max(self.peak_mb, sum(_pss_mb(pid) for pid in members))
             if self.device_mb is not None:
                 self.device_mb = max(self.device_mb, _device_mb(members))
 

@@ -22,7 +22,8 @@ _STAGES = {
     "findings": "#e0a458",
     "output": "#8b6aa8",
 }
-"""Stages in the order of a run. start: what a new process spends outside of every stage."""
+"""Stages in the order of a run. start: what is spent outside of every stage, in a new process mostly
+before the first."""
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1c2530; max-width: 60rem;
@@ -33,7 +34,7 @@ pre { font-size: 12px; overflow-x: auto; background: #f5f7f9; padding: 1rem }
 table { border-collapse: collapse } th, td { text-align: left; padding: .2rem .9rem .2rem 0 }
 td { font-variant-numeric: tabular-nums } .note { color: #5a6673 }
 """
-_LEFT, _WIDTH, _BAR, _STEP = 150, 560, 24, 38
+_LEFT, _WIDTH, _RIGHT, _BAR, _STEP = 175, 560, 140, 24, 38
 
 
 def page(report: Report) -> str:
@@ -72,14 +73,14 @@ def _where(report: Report) -> str:
 
 
 def _stages(sides: Mapping[str, Report]) -> str:
-    """Stacked bars of median milliseconds: warm and cold, each side."""
+    """Stacked bars of each side's median run, warm and cold; what no stage took ahead of them."""
     bars = []
     for kind in ("warm", "cold"):
         for name, side in sides.items():
-            medians = {s: row["p50"] for s, row in side[kind]["stages_ms"].items() if s in _STAGES}
-            whole = 1e3 * side[kind]["seconds"]["p50"]
-            rest = {"start": max(0.0, whole - sum(medians.values()))} if kind == "cold" else {}
-            bars.append((f"{kind}, {name}", {**rest, **medians}, side[kind]["seconds"]))
+            run = side[kind]["median_run"]
+            spent = {stage: run["stages_ms"][stage] for stage in _STAGES if stage in run["stages_ms"]}
+            rest = {"start": max(0.0, 1e3 * run["seconds"] - sum(spent.values()))}
+            bars.append((f"{kind}, {name}", {**rest, **spent}, side[kind]["seconds"]))
     longest = max(max(sum(parts.values()), 1e3 * row["p90"]) for _, parts, row in bars)
     drawn = []
     for number, (label, parts, row) in enumerate(bars):
@@ -182,7 +183,7 @@ def _label(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 def _svg(parts: Iterable[str], height: float, words: str) -> str:
     return (
-        f'<svg viewBox="0 0 {_LEFT + _WIDTH + 110} {height:.0f}" role="img" '
+        f'<svg viewBox="0 0 {_LEFT + _WIDTH + _RIGHT} {height:.0f}" role="img" '
         f'aria-label="{html.escape(words)}" font-family="system-ui, sans-serif">{"".join(parts)}</svg>'
     )
 

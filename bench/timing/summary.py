@@ -90,7 +90,7 @@ def _network(report: Report) -> Iterator[str]:
     for way, row in sorted(held["ways"].items(), key=lambda item: float(item[1]["p50"])):
         yield f"{way:40} {1e3 * row['p50']:8.1f} {row.get('gflop_s', ''):>8}"
     for kind, row in held.get("ratios", {}).items():
-        yield f"{held['engine_best']} against {row['way']} ({kind}): {_ratio(row)}"
+        yield f"{held['engine']} against {row['way']} ({kind}): {_ratio(row)}"
 
 
 def _ratios(report: Report) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,21 @@ def _flop(node: Any) -> float:
     if kind in ("Convolution", "GroupConvolution"):
         # Weights are (out, in, kernel), or (groups, out, in, kernel): each output sums in x kernel products.
         weights = list(node.input(1).get_shape())
-        return 2.0 * _size(node.output(0)) * math.prod(weights[2 if kind.startswith("Group") else 1 :])
+        return 2.0 * _size(node.output(0)) * _product(weights[2 if kind.startswith("Group") else 1 :])
     if kind in ("ConvolutionBackpropData", "GroupConvolutionBackpropData"):
         # Weights are (in, out, kernel): each input value is spread over out x kernel places.
         weights = list(node.input(1).get_shape())
-        return 2.0 * _size(node.input(0)) * math.prod(weights[2 if kind.startswith("Group") else 1 :])
+        return 2.0 * _size(node.input(0)) * _product(weights[2 if kind.startswith("Group") else 1 :])
     if kind == "MatMul":
         inner = list(node.input(0).get_shape())
         transposed = bool(node.get_attributes().get("transpose_a", False))
-        return 2.0 * _size(node.output(0)) * inner[-2 if transposed and len(inner) > 1 else -1]
+        return 2.0 * _size(node.output(0)) * float(inner[-2 if transposed and len(inner) > 1 else -1])
     return 0.0
 
 
 def _size(port: Any) -> float:
-    return float(math.prod(port.get_shape()))
+    return _product(port.get_shape())
+
+
+def _product(lengths: Iterable[int]) -> float:
+    return float(math.prod(lengths))
