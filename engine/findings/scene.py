@@ -19,6 +19,7 @@ from npc_edge.engine.model.manifest import Manifest
 from npc_edge.engine.types import Segmentation, State3, Volume
 
 _CLEAR = 0.05  # anatomy with less tumour probability than this is uninvolved
+_NOT_SOFT = ("bone", "thin", "process", "sinus")  # classes of rules; the tumour's own signal is taken elsewhere
 _FLOOR = 0.02  # probabilities below this are no tumour at any threshold
 
 
@@ -67,8 +68,8 @@ class Scene:
     @cached_property
     def tumour(self) -> signal.Level:
         """The tumour's signal where neither bone nor sinus lies under it."""
-        kinds = {rule.structure for rule in self.rules.structures if rule.kind in ("bone", "thin", "sinus")}
-        soft = self.field.mask & ~self._of(tuple(kinds), self.near)
+        hard = tuple(rule.structure for rule in self.rules.structures if rule.kind in _NOT_SOFT)
+        soft = self.field.mask & ~self._of(hard, self.near)
         return self.level(soft if soft.any() else self.field.mask, self.near_geometry)
 
     @cached_property
