@@ -52,18 +52,16 @@ def gather(path: Path, manifest: Manifest, scratch: Path) -> Given:
         for name, index in selection.chosen.items():
             suppressed = selection.verdicts[index].fat_suppression
             volumes[name] = assemble(study.series[index], index, reader, suppressed, Watch())
-    wanted: dict[str, str | None] = {
-        piece.sop_instance_uid: name for name, v in volumes.items() for piece in v.slices
-    }
+    wanted = {piece.sop_instance_uid: name for name, v in volumes.items() for piece in v.slices}
     if len(wanted) != sum(len(volume.slices) for volume in volumes.values()):
         raise UsageError("the study holds multi-frame objects", "--against torch wants one slice a file")
     folders = {name: scratch / name for name in volumes}
     for folder in folders.values():
         folder.mkdir(parents=True)
     for file in sorted(path.rglob("*")):
-        name = wanted.pop(_object(file), None)
-        if name is not None:
-            shutil.copyfile(file, folders[name] / f"{len(wanted):05}.dcm")
+        sequence = wanted.pop(_object(file), None)
+        if sequence is not None:
+            shutil.copyfile(file, folders[sequence] / f"{len(wanted):05}.dcm")
     empty = np.empty((0, 0, 0), dtype=np.float32)
     bare = {name: replace(volume, voxels=empty) for name, volume in volumes.items()}
     return Given(study, selection, bare, folders)
