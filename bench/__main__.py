@@ -1,11 +1,19 @@
-"""`python -m npc_edge.bench regression | real-heads | latency | large | …`: the numbers the README quotes."""
+"""`python -m npc_edge.bench BENCH`: the numbers that the README and the docs quote."""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
 
-from npc_edge.bench import large, latency, monitor_load, monitor_simulation, real_heads, regression
+from npc_edge.bench import (
+    architectures,
+    large,
+    latency,
+    monitor_load,
+    monitor_simulation,
+    real_heads,
+    regression,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         "real-heads": real_heads,
         "latency": latency,
         "large": large,
+        "architectures": architectures,
         "monitor-load": monitor_load,
         "monitor-simulation": monitor_simulation,
     }
