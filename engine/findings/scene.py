@@ -19,7 +19,12 @@ from npc_edge.engine.model.manifest import Manifest
 from npc_edge.engine.types import Segmentation, State3, Volume
 
 _CLEAR = 0.05  # anatomy with less tumour probability than this is uninvolved
-_NOT_SOFT = ("bone", "thin", "process", "sinus")  # classes of rules; the tumour's own signal is taken elsewhere
+_NOT_SOFT = (
+    "bone",
+    "thin",
+    "process",
+    "sinus",
+)  # classes of rules; the tumour's own signal is taken elsewhere
 _FLOOR = 0.02  # probabilities below this are no tumour at any threshold
 
 
