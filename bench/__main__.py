@@ -1,18 +1,25 @@
-"""`python -m npc_edge.bench regression | real-heads | latency | large`: the numbers the README quotes."""
+"""`python -m npc_edge.bench regression | real-heads | latency | large | …`: the numbers the README quotes."""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
 
-from npc_edge.bench import large, latency, real_heads, regression
+from npc_edge.bench import large, latency, monitor_load, monitor_simulation, real_heads, regression
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one bench; returns its exit code."""
     parser = ArgumentParser(prog="python -m npc_edge.bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="BENCH")
-    benches = {"regression": regression, "real-heads": real_heads, "latency": latency, "large": large}
+    benches = {
+        "regression": regression,
+        "real-heads": real_heads,
+        "latency": latency,
+        "large": large,
+        "monitor-load": monitor_load,
+        "monitor-simulation": monitor_simulation,
+    }
     for name, module in benches.items():
         summary = (module.__doc__ or "").strip().splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)

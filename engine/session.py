@@ -26,7 +26,9 @@ from npc_edge.engine.model.runners.devices import Gpu, gpu_for
 from npc_edge.engine.model.runners.pairs import Pair
 from npc_edge.engine.model.starting import Starting
 from npc_edge.engine.output.publish import write
+from npc_edge.engine.output.ready import while_it_runs
 from npc_edge.engine.output.result import ResultDocument, document
+from npc_edge.engine.recorder import Recorded, Recorder
 from npc_edge.engine.remembered import Remembered
 from npc_edge.engine.state import State
 from npc_edge.engine.study.read import Reader
@@ -38,13 +40,15 @@ class RunResult:
     """What a run came to. outcome "no-result" is a refusal: a value, with its reasons in `document`.
 
     document: result.json as a value. findings: masks on the reference sequence's source grid, None on a
-    refusal. files: what was published, empty when no output folder was asked for.
+    refusal. files: what was published, empty when no output folder was asked for. recorded: what became of
+    the monitor's record of this run, None when none was wanted; its failure never is the run's.
     """
 
     outcome: Literal["result", "no-result"]
     document: ResultDocument
     findings: Findings | None
     files: tuple[Path, ...]
+    recorded: Recorded | None = None
 
 
 _ROOM_TO_READ_AHEAD_MB = 1500.0
@@ -73,6 +77,7 @@ class Session:
         self.options = Options() if options is None else options
         self._open = ExitStack()
         self._kit: pipeline.Kit | None = None
+        self._recorder: Recorder | None = None
         self._ahead: pipeline.Ahead | None = None
         self._builds: Builds | None = None
         self._starting: Starting | None = None
@@ -85,13 +90,16 @@ class Session:
             self._kit = self._equip(bundle, reader, state, opening)
             kit = self._kit
             self._ahead = opening.enter_context(ReadAhead(lambda s, w: pipeline.read_ahead(s, kit, w)))
+            if self.options.record:
+                self._recorder = Recorder(state.root)
+                opening.callback(self._recorder.close)
             self._open = opening.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._kit = self._ahead = self._builds = self._starting = None
+        self._kit = self._ahead = self._builds = self._starting = self._recorder = None
         self._open.close()
 
     @property
@@ -118,7 +126,8 @@ class Session:
         are written; another run would end in BackendError.
         """
         deadline = None if deadline_s is None else time.monotonic() + deadline_s
-        clock = Clock(Watch(deadline, cancel), on_progress)
+        to_dicom = out is not None and isinstance(study, Path)
+        clock = Clock(Watch(deadline, cancel), while_it_runs(on_progress) if to_dicom else on_progress)
         free = available_memory_mb()
         next_one = None if free is not None and free < _ROOM_TO_READ_AHEAD_MB else then
         kit = self._opened()
@@ -126,10 +135,14 @@ class Session:
             kit = replace(kit, done=self._starting.release)
         outcome = pipeline.run(study, kit, clock, self._ahead, next_one)
         if out is None:
-            return RunResult(outcome.outcome, document(outcome), outcome.findings, ())
-        # A refusal is published even when its reason is that the deadline has passed.
-        published = write(outcome, out, self.options.replace, clock if outcome.findings is not None else None)
-        return RunResult(outcome.outcome, published.document, outcome.findings, published.files)
+            final, files = document(outcome), tuple[Path, ...]()
+        else:
+            # A refusal is published even when its reason is that the deadline has passed.
+            watched = clock if outcome.findings is not None else None
+            published = write(outcome, out, self.options.replace, watched)
+            final, files = published.document, published.files
+        recorded = None if self._recorder is None else self._recorder.keep(outcome, final)
+        return RunResult(outcome.outcome, final, outcome.findings, files, recorded)
 
     def finish_builds(self, on_build: OnBuild) -> tuple[Built, ...]:
         """Wait for the engines that are being built for this GPU, if any. Leaving the session stops them."""
