@@ -5,7 +5,16 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 
-from npc_edge.bench import gpu, large, latency, real_heads, regression, voxels
+from npc_edge.bench import (
+    gpu,
+    large,
+    latency,
+    monitor_load,
+    monitor_simulation,
+    real_heads,
+    regression,
+    voxels,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
         "real-heads": real_heads,
         "latency": latency,
         "large": large,
+        "monitor-load": monitor_load,
+        "monitor-simulation": monitor_simulation,
         "voxels": voxels,
         "gpu": gpu,
     }

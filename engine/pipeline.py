@@ -9,6 +9,7 @@ from pathlib import Path
 from npc_edge.engine.clock import Clock
 from npc_edge.engine.errors import DeadlineExceeded, Refusal
 from npc_edge.engine.findings import detect, quality, segment, stage
+from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.machine import peak_rss_mb
 from npc_edge.engine.model import nnunet
 from npc_edge.engine.model.bundle import Bundle
@@ -58,6 +59,7 @@ class _Known:
     selection: Selection | None = None
     volumes: dict[str, Volume] = field(default_factory=dict)
     quality: list[QualityCheck] = field(default_factory=list)
+    window: Geometry | None = None
 
 
 def run(source: Source, kit: Kit, clock: Clock) -> Outcome:
@@ -87,6 +89,7 @@ def run(source: Source, kit: Kit, clock: Clock) -> Outcome:
         key_for=kit.key_for,
         demo_dicom=kit.options.allow_demo_dicom,
         gates=tuple(known.quality),
+        window=known.window,
     )
 
 
@@ -108,12 +111,14 @@ def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predi
 
 def _find(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> Findings:
     manifest, watch = kit.bundle.manifest, clock.watch
+    known.window = predictions.geometry
     with clock.station("findings"):
         reference = known.volumes[manifest.reference_sequence]
         segmentation = segment.segment(predictions, reference, manifest, watch)
         detection = detect.detect(
             detect.raw_score(predictions, manifest), segmentation, manifest, _decider(kit).describe().artefact
         )
+        del predictions  # the largest arrays of a run: what follows needs them no more
         if detection is not None and detection.finding == "not_suspicious":
             segmentation = segment.cleared(segmentation)
         staging = stage.stage(segmentation, known.volumes, manifest, detection, kit.options)

@@ -19,7 +19,9 @@ from npc_edge.engine.model.acceptance import prove
 from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.runners import open_runner
 from npc_edge.engine.output.publish import write
+from npc_edge.engine.output.ready import while_it_runs
 from npc_edge.engine.output.result import ResultDocument, document
+from npc_edge.engine.recorder import Recorded, Recorder
 from npc_edge.engine.state import State
 from npc_edge.engine.study.read import Reader
 from npc_edge.engine.types import Findings, OnProgress, Options, Watch
@@ -30,13 +32,15 @@ class RunResult:
     """What a run came to. outcome "no-result" is a refusal: a value, with its reasons in `document`.
 
     document: result.json as a value. findings: masks on the reference sequence's source grid, None on a
-    refusal. files: what was published, empty when no output folder was asked for.
+    refusal. files: what was published, empty when no output folder was asked for. recorded: what became of
+    the monitor's record of this run, None when none was wanted; its failure never is the run's.
     """
 
     outcome: Literal["result", "no-result"]
     document: ResultDocument
     findings: Findings | None
     files: tuple[Path, ...]
+    recorded: Recorded | None = None
 
 
 class Session:
@@ -51,6 +55,7 @@ class Session:
         self.options = Options() if options is None else options
         self._open = ExitStack()
         self._kit: pipeline.Kit | None = None
+        self._recorder: Recorder | None = None
 
     def __enter__(self) -> Session:
         with ExitStack() as opening:
@@ -62,13 +67,16 @@ class Session:
             }
             reader = opening.enter_context(Reader())
             self._kit = pipeline.Kit(bundle, reader, runners, self.options, state.key_for)
+            if self.options.record:
+                self._recorder = Recorder(state.root)
+                opening.callback(self._recorder.close)
             self._open = opening.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._kit = None
+        self._kit = self._recorder = None
         self._open.close()
 
     @property
@@ -90,13 +98,18 @@ class Session:
         outcome is a no-result with reason DEADLINE. cancel: set it from another thread to raise Cancelled.
         """
         deadline = None if deadline_s is None else time.monotonic() + deadline_s
-        clock = Clock(Watch(deadline, cancel), on_progress)
+        to_dicom = out is not None and isinstance(study, Path)
+        clock = Clock(Watch(deadline, cancel), while_it_runs(on_progress) if to_dicom else on_progress)
         outcome = pipeline.run(study, self._opened(), clock)
         if out is None:
-            return RunResult(outcome.outcome, document(outcome), outcome.findings, ())
-        # A refusal is published even when its reason is that the deadline has passed.
-        published = write(outcome, out, self.options.replace, clock if outcome.findings is not None else None)
-        return RunResult(outcome.outcome, published.document, outcome.findings, published.files)
+            final, files = document(outcome), tuple[Path, ...]()
+        else:
+            # A refusal is published even when its reason is that the deadline has passed.
+            watched = clock if outcome.findings is not None else None
+            published = write(outcome, out, self.options.replace, watched)
+            final, files = published.document, published.files
+        recorded = None if self._recorder is None else self._recorder.keep(outcome, final)
+        return RunResult(outcome.outcome, final, outcome.findings, files, recorded)
 
     def _runner(self, bundle: bundles.Bundle, network: str) -> Runner:
         # int8 measured on another instruction set only must prove itself here, when it is asked for by name.

@@ -64,7 +64,7 @@ def run(
         bool, typer.Option("--allow-demo-dicom", help="Let the demo bundle write DICOM for a real study.")
     ] = False,
     no_record: Annotated[
-        bool, typer.Option("--no-record", help="Keep no record of the run (this version keeps none).")
+        bool, typer.Option("--no-record", help="Keep no record of the run for the monitor.")
     ] = False,
     state: Annotated[Path | None, typer.Option(help="State directory; default: the user's.")] = None,
     as_json: Annotated[
@@ -91,6 +91,7 @@ def run(
         replace=replace,
         state=state,
         correlation=correlation,
+        record=not no_record,
     )
     codes = []
     with Session(bundle, options) as session:
@@ -164,6 +165,8 @@ def _run_one(session: Session, job: _Job, deadline: float | None, as_json: bool,
             deadline,
             on_progress=lambda step: bar.update(task, description=step.station, completed=step.fraction),
         )
+    if result.recorded is not None and result.recorded.failure:
+        complain(f"{_name(job)}: the run is not in the monitor: {result.recorded.failure}", 0)
     if as_json:
         print(result.document.to_json(one_line=True))
     elif not quiet and result.outcome == "result":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import Manifest
 from npc_edge.engine.types import (
     Evidence,
@@ -45,7 +46,7 @@ class Outcome:
     reasons: (code, message), empty on a result. study, selection: None for NIfTI input. reference: the key in
     `volumes` whose source grid the masks live on. key_for: UID → salted hash. demo_dicom: the operator's
     consent to DICOM from a bundle with synthetic evidence (`--allow-demo-dicom`). gates: the quality lines
-    known when a study was refused.
+    known when a study was refused. window: the grid the network answered on, None when it was not asked.
     """
 
     outcome: Literal["result", "no-result"]
@@ -60,6 +61,7 @@ class Outcome:
     key_for: Callable[[str], str]
     demo_dicom: bool = False
     gates: tuple[QualityCheck, ...] = ()
+    window: Geometry | None = None
 
     @property
     def concluded(self) -> Findings:
@@ -92,7 +94,7 @@ class Outcome:
             return False
         detection = self.concluded.detection
         return (detection is None or detection.finding == "suspicious") and bool(
-            self.segmentation.tumour.any()
+            self.segmentation.tumour_slices
         )
 
     @property

@@ -85,6 +85,10 @@ def test_a_refusal_is_a_value_with_its_reason(session: Session, study: Path, tmp
     assert sorted(path.name for path in result.files) == ["report.html", "result.json"]
     assert result.document.detection is None
     assert result.document.staging is None
+    assert result.recorded is not None
+    assert result.recorded.record is not None
+    assert (result.recorded.record.outcome, result.recorded.record.reasons) == ("no-result", ("NO_T1",))
+    assert {series.role for series in result.recorded.record.acquired} == {"T2"}
 
 
 def test_a_deadline_that_passes_is_a_no_result_and_is_published(
@@ -120,10 +124,16 @@ def test_the_same_study_twice_gives_the_same_bits(session: Session, study: Path)
 def test_options_that_change_a_number_change_the_fingerprint(
     session: Session, study: Path, tmp_path: Path
 ) -> None:
-    palsy = Options(state=tmp_path / "s", cranial_nerves="palsy")
+    palsy = Options(state=tmp_path / "s", cranial_nerves="palsy", record=False)
     with Session(options=palsy) as other:
-        changed = other.run(study).document.runtime.fingerprint
-    assert changed != session.run(study).document.runtime.fingerprint
+        unrecorded = other.run(study)
+    recorded = session.run(study)
+    assert unrecorded.document.runtime.fingerprint != recorded.document.runtime.fingerprint
+    assert unrecorded.recorded is None
+    assert not (tmp_path / "s" / "monitor.sqlite").exists()
+    assert recorded.recorded is not None
+    assert recorded.recorded.record is not None
+    assert recorded.recorded.record.features.keys() >= {"t1.median", "t2.iqr"}
 
 
 def test_a_full_output_folder_is_left_alone(session: Session, study: Path, tmp_path: Path) -> None:
