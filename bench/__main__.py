@@ -1,4 +1,4 @@
-"""`python -m npc_edge.bench regression | real-heads | large | nnunet-peer | install-size`: one a command.
+"""`python -m npc_edge.bench BENCH`: the numbers that the README and the docs quote.
 
 Latency, the network's speed and PyTorch beside it are `npc-edge bench`.
 """
@@ -8,7 +8,16 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 
-from npc_edge.bench import install_size, large, nnunet_peer, real_heads, regression
+from npc_edge.bench import (
+    architectures,
+    install_size,
+    large,
+    monitor_load,
+    monitor_simulation,
+    nnunet_peer,
+    real_heads,
+    regression,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
         "regression": regression,
         "real-heads": real_heads,
         "large": large,
+        "architectures": architectures,
+        "monitor-load": monitor_load,
+        "monitor-simulation": monitor_simulation,
         "nnunet-peer": nnunet_peer,
         "install-size": install_size,
     }

@@ -18,6 +18,9 @@ from npc_edge.engine.cli import (
     export_nnunet,
     inspect,
     keygen,
+    monitor,
+    monitor_truth,
+    monitor_watch,
     phantom,
     quantize,
     run,
@@ -56,6 +59,21 @@ export_app.command("onnx")(export.onnx)
 export_app.command("monai")(export.monai)
 export_app.command("nnunet")(export_nnunet.export_nnunet)
 app.add_typer(export_app, name="export")
+
+monitor_app = typer.Typer(
+    help="What was recorded of the runs, what became known of them, and whether the model still holds.",
+    rich_markup_mode=None,
+    no_args_is_help=False,
+)
+monitor_app.command("status")(monitor_watch.status)
+monitor_app.command("report")(monitor_watch.report)
+monitor_app.command("truth")(monitor_truth.truth)
+monitor_app.command("alias")(monitor.alias)
+monitor_app.command("acknowledge")(monitor_watch.acknowledge)
+monitor_app.command("export")(monitor_watch.export)
+monitor_app.command("forget")(monitor.forget)
+monitor_app.command("backup")(monitor.backup)
+app.add_typer(monitor_app, name="monitor")
 
 
 def main(arguments: list[str] | None = None) -> None:

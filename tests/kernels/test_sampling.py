@@ -61,3 +61,15 @@ def test_reached_is_the_smallest_box_around_what_is_inside() -> None:
 def test_an_impossible_affine_is_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="affine"):
         sampling.index_map(bad, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    "row", [(0.7, 0, 0, -3.2), (0, 0.4, 1e-17, 2.0), (0, 0, 0, 5.5), (0.3, -0.2, 0.9, 0.1)]
+)
+def test_the_thin_index_is_the_same_to_the_bit(row: tuple[float, ...]) -> None:
+    shape = (3, 5, 7)
+    full = sampling.axis_index(np.array(row, dtype=np.float64), shape)
+    thin = sampling.thin_index(np.array(row, dtype=np.float64), shape)
+    assert np.array_equal(np.broadcast_to(thin, shape), full)
+    wanted = tuple(n if coefficient else 1 for n, coefficient in zip(shape, row[2::-1], strict=True))
+    assert thin.shape == wanted
