@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 
 from npc_edge.bench import (
     architectures,
+    gpu,
     install_size,
     large,
     monitor_load,
@@ -17,6 +18,7 @@ from npc_edge.bench import (
     nnunet_peer,
     real_heads,
     regression,
+    voxels,
 )
 
 
@@ -28,11 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
         "regression": regression,
         "real-heads": real_heads,
         "large": large,
+        "nnunet-peer": nnunet_peer,
+        "install-size": install_size,
         "architectures": architectures,
         "monitor-load": monitor_load,
         "monitor-simulation": monitor_simulation,
-        "nnunet-peer": nnunet_peer,
-        "install-size": install_size,
+        "voxels": voxels,
+        "gpu": gpu,
     }
     for name, module in benches.items():
         summary = (module.__doc__ or "").strip().splitlines()[0]

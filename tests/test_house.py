@@ -68,6 +68,7 @@ def test_help_loads_no_numbers() -> None:
 def test_every_module_imports_without_what_is_optional() -> None:
     """A plain install has neither torch nor scipy: all but the recipe, peers and the exporter do without."""
     optional = ("torch", "onnx", "onnxscript", "nibabel", "scipy", "openvino", "tensorrt", "tensorrt_rtx")
+    optional += ("cuda", "pycuda")
     modules = [
         "npc_edge." + name(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
         for path in SOURCES
