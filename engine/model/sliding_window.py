@@ -14,6 +14,7 @@ from npc_edge.engine.errors import BundleError
 from npc_edge.engine.model.manifest import NetworkSpec
 from npc_edge.engine.model.runner import IMAGE, Arrays, Runner
 from npc_edge.engine.types import ModelInput, Predictions, Watch
+from npc_edge.kernels.windows import gaussian_weight
 
 OnWindow = Callable[[int, int], None]
 """Called after each window with how many are done and how many there are."""
@@ -121,17 +122,6 @@ def _add(
         if name not in outputs:
             outputs[name] = np.zeros((1, array.shape[1], *shape), dtype=np.float32)
         outputs[name][(slice(None), slice(None), *box)] += array * weight
-
-
-def gaussian_weight(window: tuple[int, int, int]) -> NDArray[np.float32]:
-    """(Z, Y, X) float32: 1 in the middle, sigma an eighth of the window, never below a thousandth."""
-    weight = np.ones((1, 1, 1))
-    for axis, length in enumerate(window):
-        distance = (np.arange(length) - (length - 1) / 2) / (length / 8)
-        shape = [1, 1, 1]
-        shape[axis] = length
-        weight = weight * np.exp(-0.5 * distance**2).reshape(shape)
-    return np.maximum(weight, 1e-3).astype(np.float32)
 
 
 def _starts(length: int, window: int, overlap: float) -> list[int]:
