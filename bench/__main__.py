@@ -1,4 +1,7 @@
-"""`python -m npc_edge.bench NAME`: every measurement that the README and the docs quote."""
+"""`python -m npc_edge.bench BENCH`: the numbers that the README and the docs quote.
+
+Latency, the network's speed and PyTorch beside it are `npc-edge bench`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import sys
 from argparse import ArgumentParser
 
 from npc_edge.bench import (
+    architectures,
     gpu,
+    install_size,
     large,
-    latency,
     monitor_load,
     monitor_simulation,
+    nnunet_peer,
     real_heads,
     regression,
     voxels,
@@ -24,8 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     benches = {
         "regression": regression,
         "real-heads": real_heads,
-        "latency": latency,
         "large": large,
+        "nnunet-peer": nnunet_peer,
+        "install-size": install_size,
+        "architectures": architectures,
         "monitor-load": monitor_load,
         "monitor-simulation": monitor_simulation,
         "voxels": voxels,

@@ -86,12 +86,21 @@ def open_alarms(
         if verdict.level != "quiet":
             holding = [item for item in acknowledgements if holds(item, verdict, now)]
             found.append(Alarm(verdict, max(holding, key=lambda item: item.at, default=None)))
-    known = [alarm for alarm in found if alarm.acknowledged is not None]
-    covered = [alarm if alarm.acknowledged is not None else _covered(alarm, known) for alarm in found]
-    return tuple(sorted(covered, key=_order))
+    return tuple(sorted(_spread(found), key=_order))
+
+
+def _spread(alarms: Sequence[Alarm]) -> list[Alarm]:
+    """Acknowledgements taken over to what saw the same change: first to what has a change point of its own,
+    then, from any of these, to what has none."""
+    direct = [alarm for alarm in alarms if alarm.acknowledged is not None]
+    dated = [a if a.verdict.since is None else _covered(a, direct) for a in alarms]
+    known = [alarm for alarm in dated if alarm.acknowledged is not None]
+    return [_covered(alarm, known) for alarm in dated]
 
 
 def _covered(alarm: Alarm, known: Sequence[Alarm]) -> Alarm:
+    if alarm.acknowledged is not None:
+        return alarm
     for other in known:
         seen = other.acknowledged
         if seen is None or SEVERITY[alarm.verdict.level] > SEVERITY[seen.level]:

@@ -38,11 +38,7 @@ def day(columns: Columns, index: int) -> str:
 
 def what_changed(columns: Columns, since: int) -> Changed | None:
     """The acquisition fact or number that differs most between the cases before `since` and from it on."""
-    found = [
-        _share_change(name, fact, since)
-        for name, fact in columns.facts.items()
-        if name not in ("outcome", "artefact")
-    ]
+    found = [_share_change(name, fact, since) for name, fact in columns.facts.items() if name != "outcome"]
     found += [_number_change(name, values, since) for name, values in columns.numbers.items()]
     clear = [change for change in found if change is not None and change.clearly >= CLEAR]
     if not clear:
@@ -130,7 +126,7 @@ def check_first(columns: Columns, stream: str, since: int) -> str:
         return f"{changed.fact} changed{where} on {day(columns, since)} ({changed.words})."
     where = station_of(columns, stream, since)
     at = f" It changed most on {where}." if where else ""
-    return "No acquisition fact changed with it." + at + " " + _advice(columns, stream)
+    return "No fact of the acquisition changed with it." + at + " " + _advice(columns, stream)
 
 
 def _advice(columns: Columns, stream: str) -> str:

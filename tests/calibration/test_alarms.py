@@ -79,6 +79,17 @@ def test_what_saw_one_change_is_one_incident_and_acknowledged_together() -> None
     assert exit_code(known) == 10
 
 
+def test_a_timeless_alarm_goes_with_another_watcher_of_its_quantity() -> None:
+    fact = replace(ACT, watcher="T2 fat suppression=yes.cusum", group="all")
+    median = replace(WATCH, watcher="t2.median.cusum", since=ACT.since)
+    psi = replace(WATCH, watcher="t2.median.psi", since=None, check_first="See its CUSUM.")
+    assert names((fact, median, psi), fact) == [
+        (fact.watcher, True),
+        (median.watcher, True),
+        (psi.watcher, True),
+    ]
+
+
 def test_change_points_of_a_long_series_may_lie_farther_apart() -> None:
     long = replace(ACT, cases=50_000, since=30_000)
     alarms = open_alarms((long, replace(WATCH, since=31_000), replace(LATENCY, since=31_001)), [], NOW)
