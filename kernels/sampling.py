@@ -100,6 +100,7 @@ def inside(mapping: Floats, source_shape: Shape, shape: Shape) -> NDArray[np.boo
     """(Z, Y, X) bool: target voxel centres within the source's voxels, half a voxel beyond their centres."""
     result = np.ones(shape, dtype=np.bool_)
     for row, length in zip(mapping[:3], reversed(source_shape), strict=True):
+<<<<<<< HEAD
         low, high = -0.5 - EDGE, length - 0.5 + EDGE
         # Rounding keeps order, so no coordinate lies beyond those of the eight corners.
         corners = _axis_index(row, [np.array([0.0, n - 1.0]) for n in shape])
@@ -107,6 +108,10 @@ def inside(mapping: Floats, source_shape: Shape, shape: Shape) -> NDArray[np.boo
             continue
         index = thin_index(row, shape)
         result &= (index >= low) & (index <= high)
+=======
+        index = thin_index(row, shape)
+        result &= (index >= -0.5 - EDGE) & (index <= length - 0.5 + EDGE)
+>>>>>>> main
     return result
 
 
