@@ -182,16 +182,17 @@ def table(report: Row) -> str:
     lines = [
         f"{machine['processor']}, {report['threads']} threads, {report['runs']} turns, load {report['load']}",
         "",
-        "| | ships, ms | compiled, ms | ratio (range) | ratio of processor time (range) |",
+        "| | ships, ms of the processor | compiled, the same | ratio (range) | ratio by the clock (range) |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, row in report["operations"].items():
-        clock, ratios = row["clock"], []
-        for unit in ("clock", "processor"):
+        processor, ratios = row["processor"], []
+        for unit in ("processor", "clock"):
             low, high = row[unit]["ratio_range"]
             ratios.append(f"{row[unit]['ratio']:.2f} ({low:.2f}-{high:.2f})")
         lines.append(
-            f"| {name} | {clock['ships_ms']:.1f} | {clock['compiled_ms']:.1f} | {' | '.join(ratios)} |"
+            f"| {name} | {processor['ships_ms']:.0f} | {processor['compiled_ms']:.0f} "
+            f"| {' | '.join(ratios)} |"
         )
     return "\n".join(lines)
 
