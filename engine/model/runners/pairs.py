@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from npc_edge.engine.errors import BackendError
+from npc_edge.engine.gpu import find_gpus
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.manifest import Artefact
 from npc_edge.engine.types import Options
@@ -203,5 +204,6 @@ def _why_not(bundle: Bundle, network: str, options: Options, isa: str) -> str:
     if listed:
         return missing_here(listed[0], isa)
     if ready := [pair for pair in held if pair in gpu_pairs(bundle, network)]:
-        return not_installed(ready[0]) or "no GPU runs it"
+        absent = dict.fromkeys(why for pair in ready if (why := not_installed(pair)))
+        return find_gpus().why or "; ".join(absent) or "no GPU runs it"
     return f"its parity table has no row for {' or '.join(str(pair) for pair in held)}"

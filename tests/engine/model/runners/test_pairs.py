@@ -8,6 +8,7 @@ import tiny_qdq
 from parity_rows import ALL, EVERYTHING, SET, bundle, on
 
 from npc_edge.engine.errors import BackendError
+from npc_edge.engine.gpu import find_gpus
 from npc_edge.engine.model.bundle import load
 from npc_edge.engine.model.runners import instruction_set, open_pair, open_runner
 from npc_edge.engine.model.runners.pairs import (
@@ -102,6 +103,12 @@ def test_what_may_not_run_ends_in_a_line_that_says_what_may(
     assert caught.value.exit_code == 5
     assert "\n" not in caught.value.one_line()
     assert "onnxruntime fp32" in caught.value.hint or options.device != "auto"
+
+
+@pytest.mark.skipif(bool(find_gpus().capabilities), reason="there is a GPU")
+def test_what_a_gpu_is_wanted_for_says_that_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="NVIDIA driver"):
+        open_runner(bundle(tmp_path, parity=EVERYTHING), "npc", Options(backend="tensorrt"))
 
 
 def test_an_artefact_that_is_not_there_is_named(tmp_path: Path) -> None:
