@@ -39,9 +39,8 @@ def make(folder: Path, small: bool) -> Answer:
 
     size = SMALL if small else LARGE
     trained, parameters = write_folder(folder / "trained", size)
-    rng = np.random.default_rng(7)
     for number, name in enumerate(SEQUENCES):
-        image = sitk.GetImageFromArray(_head(rng, size.image, number))
+        image = sitk.GetImageFromArray(_head(size.image, number))
         image.SetSpacing(size.spacing[::-1])  # type: ignore[no-untyped-call]
         sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
     said: list[str] = []
@@ -49,14 +48,18 @@ def make(folder: Path, small: bool) -> Answer:
     return {"parameters": parameters, "window": size.window, "image": size.image, "export": said}
 
 
-def _head(rng: np.random.Generator, shape: tuple[int, int, int], number: int) -> Any:
-    """Smooth blobs with noise, nowhere 0: nothing is cropped."""
+def _head(shape: tuple[int, int, int], number: int) -> Any:
+    """Smooth blobs with noise, nowhere 0: nothing is cropped. number: of the sequence; its contrast differs,
+    but the blobs lie at the same places, or the engine would refuse two heads that do not fit together."""
+    rng = np.random.default_rng(7)
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in shape], indexing="ij")
-    image = np.full(shape, 100 + 60 * number, dtype=np.float32)
-    for centre, width, height in ((rng.uniform(-0.7, 0.7, 3), rng.uniform(0.1, 0.4), 80) for _ in range(8)):
+    tissue = np.zeros(shape, dtype=np.float32)
+    for _ in range(8):
+        centre, width, height = rng.uniform(-0.7, 0.7, 3), rng.uniform(0.1, 0.4), rng.uniform(30, 90)
         far = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
-        image += height * np.exp(-far / width**2, dtype=np.float32)
-    return image + rng.normal(0, 6, shape).astype(np.float32)
+        tissue += np.float32(height) * np.exp(-far / np.float32(width**2), dtype=np.float32)
+    image = 60 + tissue if number == 0 else 330 - np.float32(0.8) * tissue
+    return image + np.random.default_rng(number).normal(0, 6, shape).astype(np.float32)
 
 
 def lower(folder: Path) -> Answer:

@@ -26,7 +26,8 @@ Report = dict[str, Any]
 Say = Callable[[str], None]
 
 SCHEMA = 1
-_NETWORK_ROUNDS = 10
+_NETWORK_ROUNDS = (3, 20)
+"""Of the network alone: as many as warm runs, within these."""
 
 
 class _Bench:
@@ -192,8 +193,10 @@ def _network(bench: _Bench, runs_as: str) -> Report:
     if bench.peer is not None:
         sides += [(bench.peer, way) for way in bench.peer_opened["ways"]]
     times: dict[str, list[float]] = {way: [] for _, way in sides}
-    for number in range(_NETWORK_ROUNDS if sides else 0):
-        bench._say(f"the network alone, {number + 1} of {_NETWORK_ROUNDS}")
+    least, most = _NETWORK_ROUNDS
+    rounds = min(most, max(least, bench.order.runs)) if sides else 0
+    for number in range(rounds):
+        bench._say(f"the network alone, {number + 1} of {rounds}")
         for worker, way in sides[:: 1 if number % 2 == 0 else -1]:
             times[way].append(float(worker.ask("network", way=way)["seconds"]))
         bench.beat()
