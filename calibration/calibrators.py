@@ -39,7 +39,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> Fit:
 
     In the slope 1/temperature the loss is convex: golden section finds its minimum.
     """
-    x, y = _cases(logits, labels)
+    x, y = cases_of(logits, labels)
     low, high = 1 / HOTTEST, 1 / COLDEST
     ratio = (np.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
@@ -62,7 +62,7 @@ def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Fit:
 
     ValueError when the logits run against the labels: such a score has no temperature.
     """
-    x, y = _cases(logits, labels)
+    x, y = cases_of(logits, labels)
     middle, scale = float(x.mean()), float(x.std())
     if scale == 0:
         raise ValueError("all logits are the same: nothing to calibrate")
@@ -113,7 +113,8 @@ def log_loss(logits: Floats, labels: Floats) -> float:
     return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
 
 
-def _cases(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
+def cases_of(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
+    """Logits and labels (N,) as float64; ValueError unless both kinds of case are there, all finite."""
     x, y = np.asarray(logits, dtype=np.float64).ravel(), np.asarray(labels, dtype=np.float64).ravel()
     if x.size == 0 or x.shape != y.shape or not np.isfinite(x).all() or not np.isin(y, (0.0, 1.0)).all():
         raise ValueError("as many finite logits as labels of 0 or 1 are wanted")

@@ -39,8 +39,10 @@ class Acquired:
 class CaseRecord:
     """One run. at: UTC, milliseconds since 1970. score: raw logit. features: name → value, e.g. "t1.median".
 
-    evidence: "structure.side" → status. quality: check → passed. reasons: codes only.
-    accession_key: "" without an accession number.
+    evidence: "structure.side" → "unequivocal", "equivocal" or "not_assessable" (without ".side" when neither
+    side is). quality: check → passed. reasons: codes only. case_key: of its own for each run that could read
+    nothing. accession_key: "" without an accession number. quality_control: its headers say so.
+    operating_point: what the bundle declares: threshold, sensitivity, specificity.
     """
 
     case_key: str
@@ -67,6 +69,8 @@ class CaseRecord:
     quality: Mapping[str, bool | None] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     peak_rss_mb: float | None = None
+    quality_control: bool = False
+    operating_point: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Verdict:
 
     cases: how many it is made from. since: index of the estimated change in the series it was given, None
     without one. reason: one sentence. check_first: where to look. power: what it could have seen by now.
+    alarmed: index of the case at which the limit was passed, None within it.
     """
 
     watcher: str
@@ -107,3 +112,4 @@ class Verdict:
     check_first: str
     power: str
     since: int | None = None
+    alarmed: int | None = None

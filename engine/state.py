@@ -1,6 +1,7 @@
 """The state directory: what this machine keeps between runs. Mode 0700.
 
 salt: 32 random bytes behind the study keys. keys/*.pub: the public keys whose bundles are trusted.
+monitor.sqlite: a record of every run (`recorder.py`).
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class State:
         return tuple(public_key(path) for path in sorted((self.root / "keys").glob("*.pub")))
 
     def key_for(self, uid: str) -> str:
-        """The study key of a UID: the first 32 hex digits of HMAC-SHA256(salt, UID). A pseudonym."""
+        """The study key of a UID: the first 32 hex digits of HMAC-SHA256(salt, UID). A pseudonym.
+
+        Of anything else with a word and a colon in front, which no UID has: "accession:…".
+        """
         return hmac.new(self.salt, uid.encode(), hashlib.sha256).hexdigest()[:32]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Literal
@@ -60,7 +61,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What the headers say of how a series was acquired; None or '' where they say nothing."""
+    """What the headers say of how a series was acquired; None or '' where they say nothing.
+
+    model, station: names of a scanner; only their salted hashes go further than this value.
+    """
 
     description: str = ""
     protocol: str = ""
@@ -83,6 +87,8 @@ class Acquisition:
     enhanced_contrast: str = ""  # AcquisitionContrast (0008,9209)
     body_part: str = ""
     vendor: Literal["siemens", "ge", "philips", "uih", "canon", "other"] = "other"
+    model: str = field(default="", repr=False)
+    station: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ class Study:
 
     patient_module: the source's patient and study module elements as an Explicit VR Little Endian data
     set without preamble, byte for byte, for the DICOM outputs only; never logged, never in result.json.
+    accession_number: of all its images, "" when they name none or several; only its salted hash is kept.
     """
 
     study_instance_uid: str
@@ -114,6 +121,7 @@ class Study:
     patient_age_years: float | None
     skipped: Mapping[str, int] = field(default_factory=dict)  # why → how many files
     problems: tuple[tuple[str, str], ...] = ()  # (reason code, message): why no result may be made of it
+    accession_number: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -256,6 +264,11 @@ class Segmentation:
     centroid_lps_mm: tuple[float, float, float] | None
     components: int
 
+    @cached_property
+    def tumour_slices(self) -> tuple[int, ...]:
+        """Slices with tumour on them; empty without a tumour. Asked often, so looked for once."""
+        return tuple(np.flatnonzero(self.tumour.any(axis=(1, 2))).tolist())
+
 
 @dataclass(frozen=True)
 class StructureEvidence:
@@ -331,6 +344,7 @@ class Options:
     state: Path | None = None
     correlation: str | None = None
     threads: int = 0  # 0: all cores this process may use
+    record: bool = True  # keep a record of the run for the monitor
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from npc_edge.calibration.markup import Child, Markup, join, table, tag
 from npc_edge.engine.model.parity import CaseParity, Verdict
-from npc_edge.engine.output.markup import Child, Markup, join, table, tag
 
 _SIDE = 150
 _STYLE = """

@@ -1,6 +1,7 @@
 """The command line: the only composition root. Heavy imports stay inside each command's function.
 
-Exit codes: 0 a result, 1 a bug, 2 usage, 3 no result, 4 bundle, 5 backend, 6 output, 7 deadline or cancelled.
+Exit codes: 0 a result, 1 a bug, 2 usage, 3 no result, 4 bundle, 5 backend, 6 output, 7 deadline or cancelled,
+8 `bench --check` found a regression.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import sys
 import typer
 
 from npc_edge.engine.cli import (
+    bench,
     compile,
     doctor,
     export,
     export_nnunet,
     inspect,
     keygen,
+    monitor,
+    monitor_truth,
+    monitor_watch,
     phantom,
     quantize,
     run,
@@ -41,6 +46,7 @@ app.command("phantom")(phantom.phantom)
 app.command("verify")(verify.verify)
 app.command("quantize")(quantize.quantize)
 app.command("compile")(compile.compile_)
+app.command("bench")(bench.bench)
 app.command("keygen")(keygen.keygen)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
@@ -53,6 +59,21 @@ export_app.command("onnx")(export.onnx)
 export_app.command("monai")(export.monai)
 export_app.command("nnunet")(export_nnunet.export_nnunet)
 app.add_typer(export_app, name="export")
+
+monitor_app = typer.Typer(
+    help="What was recorded of the runs, what became known of them, and whether the model still holds.",
+    rich_markup_mode=None,
+    no_args_is_help=False,
+)
+monitor_app.command("status")(monitor_watch.status)
+monitor_app.command("report")(monitor_watch.report)
+monitor_app.command("truth")(monitor_truth.truth)
+monitor_app.command("alias")(monitor.alias)
+monitor_app.command("acknowledge")(monitor_watch.acknowledge)
+monitor_app.command("export")(monitor_watch.export)
+monitor_app.command("forget")(monitor.forget)
+monitor_app.command("backup")(monitor.backup)
+app.add_typer(monitor_app, name="monitor")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -58,7 +58,9 @@ def compile_(
         built = compile_bundle(loaded, wanted, trt, signer, watching)
     for one in built if terminal else ():
         _say(one)
-    print(f"built with {trt.name} {trt.version}, signed anew; none has run: there is no runner for them yet")
+    print(
+        f"built with {trt.name} {trt.version}, signed anew; none has run: golden cases come first on its GPU"
+    )
 
 
 def _say(one: Built) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import Manifest
 from npc_edge.engine.types import (
     Evidence,
@@ -24,7 +25,8 @@ DEMO_DICOM_CHECK = "demo_dicom"
 
 @dataclass(frozen=True)
 class RunFacts:
-    """How the run went, beside what it found. fingerprint: see `fingerprint.py`. timings_ms: station → ms."""
+    """How the run went, beside what it found. fingerprint: see `fingerprint.py`. timings_ms: station → ms.
+    memory_plan: network → how its windows went through memory, in words."""
 
     version: str
     bundle_name: str
@@ -36,6 +38,7 @@ class RunFacts:
     timings_ms: Mapping[str, float]
     peak_rss_mb: float
     correlation: str | None
+    memory_plan: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class Outcome:
     reasons: (code, message), empty on a result. study, selection: None for NIfTI input. reference: the key in
     `volumes` whose source grid the masks live on. key_for: UID → salted hash. demo_dicom: the operator's
     consent to DICOM from a bundle with synthetic evidence (`--allow-demo-dicom`). gates: the quality lines
-    known when a study was refused.
+    known when a study was refused. window: the grid the network answered on, None when it was not asked.
     """
 
     outcome: Literal["result", "no-result"]
@@ -60,6 +63,7 @@ class Outcome:
     key_for: Callable[[str], str]
     demo_dicom: bool = False
     gates: tuple[QualityCheck, ...] = ()
+    window: Geometry | None = None
 
     @property
     def concluded(self) -> Findings:
@@ -92,7 +96,7 @@ class Outcome:
             return False
         detection = self.concluded.detection
         return (detection is None or detection.finding == "suspicious") and bool(
-            self.segmentation.tumour.any()
+            self.segmentation.tumour_slices
         )
 
     @property

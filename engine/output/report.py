@@ -8,10 +8,10 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from npc_edge.calibration.markup import Child, Markup, join, page_style, tag
 from npc_edge.engine.errors import OutputError
 from npc_edge.engine.output import report_sections as sections
 from npc_edge.engine.output import wording
-from npc_edge.engine.output.markup import Child, Markup, join, tag
 from npc_edge.engine.output.outcome import Outcome
 from npc_edge.engine.output.report_images import Images
 from npc_edge.engine.output.result import document
@@ -39,7 +39,8 @@ def render(outcome: Outcome) -> str:
 
 
 def _style() -> str:
-    return files("npc_edge.engine.output").joinpath("report.css").read_text(encoding="utf-8")
+    own = files("npc_edge.engine.output").joinpath("report.css").read_text(encoding="utf-8")
+    return page_style() + own
 
 
 def _banner(key: str) -> Markup:
@@ -64,7 +65,7 @@ def _refused(outcome: Outcome, doc: ResultDocument) -> list[Child]:
 
 def _concluded(outcome: Outcome, doc: ResultDocument) -> list[Child]:
     images = Images(outcome)
-    drawn = bool(outcome.segmentation.tumour.any())
+    drawn = bool(outcome.segmentation.tumour_slices)
     extent = images.extent()
     evidence = images.evidence()
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from npc_edge.engine.output.markup import Markup, tag
+from npc_edge.calibration.markup import Markup, tag
 
 _SHADES = {"T1": "#c9d8e6", "T2": "#8fb0cc", "T3": "#4f7fa8", "T4": "#1f4e79"}
 _DARK = frozenset({"T3", "T4"})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from npc_edge.calibration.markup import Child, Markup, pairs, table, tag
 from npc_edge.engine.output import wording
-from npc_edge.engine.output.markup import Child, Markup, pairs, table, tag
 from npc_edge.engine.output.outcome import Outcome
 from npc_edge.engine.output.reason_texts import explain
 from npc_edge.engine.output.report_charts import distribution, gauge

@@ -51,6 +51,7 @@ _MACRO_TAGS = (
 )
 _PLAIN_TAGS = (
     0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00080070, 0x0008103E, 0x00080032, 0x0008002A,
+    0x00081010, 0x00081090,
     0x00180010, 0x00180015, 0x00180020, 0x00180021, 0x00180022, 0x00180023, 0x00180024, 0x00180081,
     0x00180082, 0x00180087, 0x00181030, 0x00181042, 0x00189005, 0x00189008, 0x00189018, 0x0020000E,
     0x00200011, 0x00200012, 0x00200013, 0x00200052, 0x00200100, 0x00280002, 0x00280008, 0x00280010,
@@ -120,6 +121,7 @@ def _identity(header: Header, sop_class: str) -> Record:
     return uid | {
         "class": sop_class[:64],
         "patient": (values.get(0x00100020) or b"").strip(b" \0"),
+        "accession": text(values.get(0x00080050), values.get(0x00080005, b""))[:64],
         "modality": text(values.get(0x00080060))[:16],
         "number": integer(values.get(0x00200011)),
         "syntax": header.transfer_syntax,
@@ -220,6 +222,8 @@ def _acquisition(header: Header, values: Mapping[int, bytes]) -> Record:
         "enhanced_contrast": words(0x00089209)[:16].upper(),
         "body_part": words(0x00180015)[:64],
         "vendor": next((v for v, names in _VENDORS.items() if re.search(names, vendor)), "other"),
+        "model": words(0x00081090)[:64],
+        "station": words(0x00081010)[:64],
     }
 
 

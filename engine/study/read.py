@@ -48,6 +48,7 @@ class _Gathered:
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
     patients: set[int] = field(default_factory=set)
     studies: set[str] = field(default_factory=set)
+    accessions: set[str] = field(default_factory=set)
     quality_control: bool = True
     objects: dict[str, int] = field(default_factory=dict)  # SOP Instance UID → place among the files
     twins: list[tuple[int, int]] = field(default_factory=list)  # places of files with one SOP Instance UID
@@ -183,6 +184,7 @@ class Reader:
             into.images += images_of(value, self._first + here)
             into.patients.add(value["patient"])
             into.studies.add(value["study"])
+            into.accessions.add(value["accession"])
             into.quality_control &= value["quality_control"]
             if into.first is None:
                 into.first, into.module = value, base64.b64decode(value["module"])
@@ -247,6 +249,7 @@ def _study(gathered: _Gathered) -> Study:
         patient_age_years=gathered.first["age"],
         skipped=dict(gathered.skipped),
         problems=tuple(problems),
+        accession_number=next(iter(gathered.accessions)) if len(gathered.accessions) == 1 else "",
     )
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import output_cases as cases
 import pytest
 
+from npc_edge.calibration.markup import tag
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.output import reason_texts, wording
 from npc_edge.engine.output.figures import Frame, linear, on_reference
-from npc_edge.engine.output.markup import tag
 from npc_edge.engine.output.report import render
 from npc_edge.engine.output.report_images import extent_slices
 from npc_edge.engine.output.result import Outcome

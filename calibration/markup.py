@@ -1,9 +1,13 @@
-"""The little HTML this room needs. Whatever is not `Markup` is escaped: no header text becomes markup."""
+"""The little HTML every report needs. Whatever is not `Markup` is escaped: no header text becomes markup.
+
+It lies in the lowest layer: the run report, the parity report and the monitor report all write with it.
+"""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from importlib.resources import files
 
 _VOID = frozenset({"meta", "input", "br", "hr"})
 
@@ -53,3 +57,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Child]], caption: str) ->
     header = tag("tr", [tag("th", name, scope="col") for name in head])
     body = [tag("tr", [tag("td", cell) for cell in row]) for row in rows]
     return tag("table", tag("caption", caption), tag("thead", header), tag("tbody", body))
+
+
+def page_style() -> str:
+    """The style sheet all reports start from: type, tables, cards and print; each adds its own after it."""
+    return files("npc_edge.calibration").joinpath("page.css").read_text(encoding="utf-8")

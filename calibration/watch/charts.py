@@ -1,0 +1,212 @@
+"""Charts without labels: CUSUM and EWMA of measurements, CUSUM of the share of every acquisition fact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npc_edge.calibration.watch.columns import Columns, Fact
+from npc_edge.calibration.watch.limits import (
+    Design,
+    family_limits,
+    indicator_limit,
+    indicator_scale,
+    indicator_scores,
+    null_peaks,
+)
+from npc_edge.calibration.watch.power import cusum_shift
+from npc_edge.calibration.watch.ranks import CAP, Scoring, full_scores, sequential_scores
+from npc_edge.calibration.watch.sequential import cusum, ewma
+from npc_edge.calibration.watch.settings import Settings, share_of
+
+Floats = NDArray[np.float64]
+Kind = Literal["measure", "fact", "calibration"]
+
+DESIGN = Design()
+TOGETHER = "all features"
+UNWATCHED = ("reason",)
+"""Facts without charts: the outcome has one, and reasons explain it."""
+_LEVELS = 6  # the commonest levels of a fact have a chart each
+_DISTINCT = 10  # different values a measurement has in the baseline, at least
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """One chart. path (N,): its statistic, 0 in the baseline; above 0: the series rises, below: it falls.
+
+    scores (N,): what is added up. crossed: index of the first case of this stay beyond the limit, None when
+    it is within, in the last `horizon` cases. detectable: the shift it would have found by now with 90 %
+    power, in deviations (measure, calibration) or in share (fact).
+    """
+
+    watcher: str
+    stream: str
+    kind: Kind
+    path: Floats = field(repr=False)
+    scores: Floats = field(repr=False)
+    limit: float
+    watch_limit: float
+    crossed: int | None
+    watch_crossed: int | None
+    detectable: float
+
+    @property
+    def name(self) -> str:
+        """For example "score.cusum"."""
+        return f"{self.stream}.{self.watcher}"
+
+    @property
+    def statistic(self) -> float:
+        """The largest distance from 0 since the crossing, or now."""
+        start = self.watch_crossed if self.crossed is None else self.crossed
+        if start is None:
+            return float(abs(self.path[-1])) if len(self.path) else 0.0
+        return float(np.abs(self.path[start:]).max())
+
+    @property
+    def rises(self) -> bool:
+        """The direction in which it left its limit, or leans now."""
+        start = self.watch_crossed if self.crossed is None else self.crossed
+        return bool(self.path[-1 if start is None else start] > 0)
+
+
+def chart_of(
+    names: tuple[str, str, Kind],
+    path: Floats,
+    scores: Floats,
+    limits: tuple[float, float],
+    detectable: float,
+    settings: Settings,
+) -> Chart:
+    """A chart with its crossings; names: watcher, stream, kind; limits: act, watch."""
+    act, watch = (_crossing(np.abs(path) > limit, settings.horizon) for limit in limits)
+    watcher, stream, kind = names
+    return Chart(watcher, stream, kind, path, scores, *limits, act, watch, detectable)
+
+
+def _crossing(beyond: NDArray[np.bool_], horizon: int) -> int | None:
+    """Where the first stay beyond a limit began that reaches into the last `horizon` cases."""
+    start = max(0, len(beyond) - horizon)
+    if not beyond[start:].any():
+        return None
+    first = start + int(beyond[start:].argmax())
+    within = np.flatnonzero(~beyond[:first])
+    return int(within[-1]) + 1 if len(within) else 0
+
+
+def two_sided(scores: Floats, allowance: float, silent: int) -> Floats:
+    """The larger of the upward and the downward CUSUM, the downward as negative; 0 in the first `silent`."""
+    up, down = cusum(scores[silent:], allowance)
+    return np.concatenate([np.zeros(silent), np.where(up >= down, up, -down)])
+
+
+def measure_charts(columns: Columns, settings: Settings, share: float) -> list[Chart]:
+    """CUSUM of every measurement, EWMA of the outputs; the limits hold for all of them together."""
+    baseline = settings.baseline
+    streams, pools = _streams(columns, baseline)
+    if not streams or len(columns) <= baseline:
+        return []
+    names = list(streams)
+    pool = np.stack([pools[name] for name in names], axis=1)
+    fading = [index for index, name in enumerate(names) if name not in columns.features]
+    peaks, peaks_ewma = null_peaks(pool, settings.monitored, settings.null_runs, DESIGN, settings.seed)
+    rates = [share_of(rate, share) for rate in (settings.false_alarm_rate, settings.watch_rate)]
+    limits = family_limits(np.concatenate([peaks, peaks_ewma[:, fading]], axis=1), *rates)
+    charts = []
+    reference = min(baseline, CAP)
+    for index, (watcher, name) in enumerate(
+        [("cusum", name) for name in names] + [("ewma", names[i]) for i in fading]
+    ):
+        scores = streams[name]
+        pair = float(limits.act[index]), float(limits.watch[index])
+        if watcher == "cusum":
+            path = two_sided(scores, DESIGN.allowance, baseline)
+            seen = cusum_shift(pair[0], DESIGN.allowance, len(columns) - baseline, reference)
+        else:
+            path = np.concatenate([np.zeros(baseline), ewma(scores[baseline:], DESIGN.weight)])
+            seen = _ewma_shift(pair[0], len(columns) - baseline, reference)
+        charts.append(chart_of((watcher, name, "measure"), path, scores, pair, seen, settings))
+    return charts
+
+
+def _streams(columns: Columns, baseline: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Sequential scores of every usable measurement, and the baseline's scores among themselves."""
+    wanted: list[tuple[str, Floats, Scoring]] = []
+    for name, values in columns.outputs.items():
+        wanted.append((name, values, "normal"))
+        if name == "score":
+            wanted.append(("high scores", values, "upper"))
+    wanted += [(name, values, "normal") for name, values in columns.features.items()]
+    streams, pools = {}, {}
+    for name, values, scoring in wanted:
+        if _usable(values[:baseline]):
+            streams[name] = sequential_scores(values, scoring)
+            pools[name] = full_scores(values[:baseline], scoring)
+    features = [name for name in columns.features if name in streams]
+    if len(features) > 1:
+        common = sum(pools[name] for name in features)
+        scale = float(np.std(common)) or 1.0
+        pools[TOGETHER] = np.asarray(common / scale)
+        streams[TOGETHER] = np.asarray(sum(streams[name] for name in features) / scale)
+    return streams, pools
+
+
+def _usable(values: Floats) -> bool:
+    known = values[np.isfinite(values)]
+    return len(known) >= len(values) / 2 and len(np.unique(known)) >= _DISTINCT
+
+
+def _ewma_shift(limit: float, cases: int, reference: int) -> float:
+    """The shift that, begun a memory ago, brings the mean of an EWMA 1.28 deviations beyond its limit."""
+    memory = min(cases, round(2 / DESIGN.weight))
+    if memory < 1:
+        return float("inf")
+    deviation = float(np.sqrt(DESIGN.weight / (2 - DESIGN.weight)))
+    reached = 1 - (1 - DESIGN.weight) ** memory
+    return (limit + 1.28) * deviation / reached / (reference / (reference + memory))
+
+
+def indicators(fact: Fact, baseline: int) -> Mapping[str, NDArray[np.bool_]]:
+    """Level → (N,) bool, for the commonest levels of the baseline and "any other". Of a fact with two levels
+    one is enough, and a fact that says the same throughout the baseline has "any other" alone."""
+    first = fact.codes[:baseline]
+    counts = np.bincount(first, minlength=len(fact.levels))
+    common = [int(code) for code in np.argsort(-counts, kind="stable") if counts[code]][:_LEVELS]
+    found = {fact.levels[code]: fact.codes == code for code in common[1:]}
+    found["any other"] = ~np.isin(fact.codes, common)
+    if len(common) > 2:
+        found = {fact.levels[common[0]]: fact.codes == common[0], **found}
+    return found
+
+
+def fact_charts(columns: Columns, settings: Settings, share: float) -> list[Chart]:
+    """CUSUM of the share of every level of every fact; the rate is divided evenly among them."""
+    baseline = settings.baseline
+    if len(columns) <= baseline:
+        return []
+    series = [
+        (f"{name}={level}", yes)
+        for name, fact in columns.facts.items()
+        if name not in UNWATCHED
+        for level, yes in indicators(fact, baseline).items()
+    ]
+    rates = [
+        share_of(rate, share) / max(1, len(series))
+        for rate in (settings.false_alarm_rate, settings.watch_rate)
+    ]
+    charts = []
+    for stream, yes in series:
+        hits = int(yes[:baseline].sum())
+        act, watch = (
+            indicator_limit(hits, baseline, settings.monitored, rate, DESIGN, settings.seed) for rate in rates
+        )
+        scores = indicator_scores(yes, baseline)
+        path = two_sided(scores, DESIGN.allowance, baseline)
+        seen = cusum_shift(act, DESIGN.allowance, len(columns) - baseline, min(baseline, CAP))
+        seen *= indicator_scale(hits, baseline)
+        charts.append(chart_of(("cusum", stream, "fact"), path, scores, (act, watch), seen, settings))
+    return charts
