@@ -228,16 +228,20 @@ def _runner(path: Path, backend: str, precision: str) -> Runner:
 
 
 def _against(folder: Path, found: list[Any]) -> Found:
-    """The worst relative error of a window, and how much of all of them lies on the same side of 0 as in
-    PyTorch; for maps the Dice of what lies above 0 too."""
+    """Each window's relative error and the worst of them; how much lies on the same side of 0 as in PyTorch;
+    of maps the Dice of what lies above 0, of scores the numbers themselves."""
     with np.load(folder / _ANSWERS) as held:
         expected = [held[name] for name in held.files]
     ours, theirs = np.concatenate(found), np.concatenate(expected)
-    same = {"same_side": round(float(((ours > 0) == (theirs > 0)).mean()), 5)}
-    if ours.ndim == 5:
-        same["dice"] = round(dice(ours > 0, theirs > 0), 5)
     errors = [relative_error(a, b) for a, b in zip(found, expected, strict=True)]
-    return {"relative_error": max(errors), **same}
+    told: Found = {
+        "relative_error": max(errors),
+        "by_window": errors,
+        "same_side": round(float(((ours > 0) == (theirs > 0)).mean()), 5),
+    }
+    if ours.ndim == 5:
+        return {**told, "dice": round(dice(ours > 0, theirs > 0), 5)}
+    return {**told, "answers": ours.ravel().tolist(), "pytorch": theirs.ravel().tolist()}
 
 
 def _megabytes(path: Path) -> float:
