@@ -50,7 +50,7 @@ tests: $(VENV)/.dev $(VENV)/.code
 	$(BIN)/python -W error -m pytest -n $(JOBS) --dist loadfile
 
 bench: $(VENV)/.dev $(VENV)/.code
-	$(BIN)/python -m npc_edge.bench latency --runs 5
+	$(BIN)/npc-edge bench --runs 20 --against torch --out bench/results/bench.json
 	$(BIN)/python -m npc_edge.bench regression --tumour 250 --healthy 250 --jobs $(JOBS)
 	$(BIN)/python -m npc_edge.bench real-heads
 
@@ -68,7 +68,13 @@ $(VENV)/.plain: $(VENV)/.environment $(REQUIREMENTS)
 	$(PIP) install --constraint constraints.txt .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.plain
+# Only what a user gets is weighed, before anything else comes in: at most 800 MB, and no torch in it.
+$(VENV)/.weighed: $(VENV)/.plain
+	@if [ -e $(VENV)/.dev ]; then echo "not weighed: $(VENV) holds more than the plain install"; \
+	else $(BIN)/python -m npc_edge.bench install-size --plain --most 800; fi
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.weighed
 	rm -rf build
 	$(PIP) install --constraint constraints.txt '.[dev,export,monai]'
 	$(PIP) install --constraint constraints.txt --no-deps $(NNUNET)

@@ -1,11 +1,25 @@
-"""`python -m npc_edge.bench regression | real-heads | latency | large | …`: the numbers the README quotes."""
+"""`python -m npc_edge.bench BENCH`: the numbers that the README and the docs quote.
+
+Latency, the network's speed and PyTorch beside it are `npc-edge bench`.
+"""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
 
-from npc_edge.bench import large, latency, monitor_load, monitor_simulation, real_heads, regression
+from npc_edge.bench import (
+    architectures,
+    gpu,
+    install_size,
+    large,
+    monitor_load,
+    monitor_simulation,
+    nnunet_peer,
+    real_heads,
+    regression,
+    voxels,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,10 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     benches = {
         "regression": regression,
         "real-heads": real_heads,
-        "latency": latency,
         "large": large,
+        "nnunet-peer": nnunet_peer,
+        "install-size": install_size,
+        "architectures": architectures,
         "monitor-load": monitor_load,
         "monitor-simulation": monitor_simulation,
+        "voxels": voxels,
+        "gpu": gpu,
     }
     for name, module in benches.items():
         summary = (module.__doc__ or "").strip().splitlines()[0]

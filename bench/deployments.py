@@ -172,7 +172,7 @@ def _columns(
         "field strength": Fact((station == 2).astype(np.int32), ("3 T", "1.5 T")),
         "T2 fat suppression": Fact(told, ("no", "yes", "unknown")),
     }
-    te = np.array([85.0, 92.0, 100.0])[station] + random.integers(-2, 3, size=count)
+    te = np.array([85.0, 92.0, 100.0])[station] + random.integers(-2, 3, size=count).astype(np.float64)
     at = START_MS + (np.arange(count) * DAY_MS) // CASES_A_DAY
     return Columns(
         at.astype(np.int64),

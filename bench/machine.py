@@ -31,6 +31,18 @@ def describe() -> dict[str, Any]:
     }
 
 
+def clocks() -> dict[str, Any]:
+    """MHz of the cores as the kernel reports them now, and what governs them; None where it does not say."""
+    listing = Path("/proc/cpuinfo")
+    text = listing.read_text(encoding="utf-8") if listing.exists() else ""
+    mhz = [float(v.partition(":")[2]) for v in text.splitlines() if v.startswith("cpu MHz")]
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return {
+        "mhz": [round(min(mhz)), round(max(mhz))] if mhz else None,
+        "governor": governor.read_text(encoding="ascii").strip() if governor.exists() else None,
+    }
+
+
 def _version(library: str) -> str | None:
     try:
         return version(library)

@@ -23,8 +23,9 @@ EXIT_CODES: dict[Level, int] = {"quiet": 0, "watch": 10, "act": 11}
 SEVERITY: dict[Level, int] = {"quiet": 0, "watch": 1, "act": 2}
 DEFAULT_DAYS = 30
 LONGEST_DAYS = 366
-NEAR_CASES = 100
-"""Change points up to so many cases apart are taken for one change: they are not known better than that."""
+NEAR_CASES, NEAR_SHARE = 100, 0.02
+"""Change points up to so many cases apart, or this share of all, are taken for one change: they are not known
+better than that."""
 _DAY_MS = 86_400_000
 
 
@@ -85,12 +86,21 @@ def open_alarms(
         if verdict.level != "quiet":
             holding = [item for item in acknowledgements if holds(item, verdict, now)]
             found.append(Alarm(verdict, max(holding, key=lambda item: item.at, default=None)))
-    known = [alarm for alarm in found if alarm.acknowledged is not None]
-    covered = [alarm if alarm.acknowledged is not None else _covered(alarm, known) for alarm in found]
-    return tuple(sorted(covered, key=_order))
+    return tuple(sorted(_spread(found), key=_order))
+
+
+def _spread(alarms: Sequence[Alarm]) -> list[Alarm]:
+    """Acknowledgements taken over to what saw the same change: first to what has a change point of its own,
+    then, from any of these, to what has none."""
+    direct = [alarm for alarm in alarms if alarm.acknowledged is not None]
+    dated = [a if a.verdict.since is None else _covered(a, direct) for a in alarms]
+    known = [alarm for alarm in dated if alarm.acknowledged is not None]
+    return [_covered(alarm, known) for alarm in dated]
 
 
 def _covered(alarm: Alarm, known: Sequence[Alarm]) -> Alarm:
+    if alarm.acknowledged is not None:
+        return alarm
     for other in known:
         seen = other.acknowledged
         if seen is None or SEVERITY[alarm.verdict.level] > SEVERITY[seen.level]:
@@ -106,7 +116,8 @@ def same_change(one: Verdict, other: Verdict) -> bool:
     if one.since is None or other.since is None:
         same = one.group == other.group and bool(_quantity(one)) and _quantity(one) == _quantity(other)
         return same or (bool(one.check_first) and one.check_first == other.check_first)
-    return abs(one.since - other.since) <= NEAR_CASES
+    near = max(NEAR_CASES, NEAR_SHARE * max(one.cases, other.cases))
+    return abs(one.since - other.since) <= near
 
 
 def _quantity(verdict: Verdict) -> str:
@@ -128,7 +139,7 @@ def incidents(alarms: Iterable[Alarm]) -> tuple[tuple[Alarm, ...], ...]:
 
 
 def _belongs(alarm: Alarm, together: Sequence[Alarm]) -> bool:
-    """A change point is compared with the first one's alone, lest a chain of them join what lies far apart."""
+    """A change point is compared with the first one's alone, lest a chain join what lies far apart."""
     if (together[0].acknowledged is None) != (alarm.acknowledged is None):
         return False
     timeless = alarm.verdict.since is None

@@ -41,7 +41,8 @@ _SEEN = "watcher, grouped, level, at, until, note, who"
 
 @dataclass(frozen=True)
 class Counts:
-    """What the store holds. labelled: cases with a truth. last: time of the last run, None without one."""
+    """What the store holds. labelled: cases with a truth. last: time of the last run, None without one.
+    recorded: runs ever added, forgotten ones too; it begins anew when every run was forgotten."""
 
     runs: int
     results: int
@@ -49,6 +50,7 @@ class Counts:
     labelled: int
     truths: int
     last: int | None
+    recorded: int
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,10 @@ class Store:
 
     def counts(self) -> Counts:
         """How much there is of everything."""
-        ((runs, results, last),) = self._read("SELECT count(*), total(outcome = 'result'), max(at) FROM runs")
+        query = "SELECT count(*), total(outcome = 'result'), max(at), ifnull(max(id), 0) FROM runs"
+        ((runs, results, last, recorded),) = self._read(query)
         ((truths, labelled),) = self._read("SELECT count(*), count(DISTINCT case_key) FROM truths")
-        return Counts(runs, int(results), runs - int(results), labelled, truths, last)
+        return Counts(runs, int(results), runs - int(results), labelled, truths, last, recorded)
 
     def last(self) -> CaseRecord | None:
         """The run of the latest time."""

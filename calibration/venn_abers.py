@@ -51,8 +51,8 @@ def fit_venn_abers(logits: ArrayLike, labels: ArrayLike) -> VennAbers:
     """
     x, y = cases_of(logits, labels)
     scores, where = np.unique(x, return_inverse=True)
-    weight = np.bincount(where.ravel()).astype(np.float64)
-    positive = np.bincount(where.ravel(), weights=y)
+    weight: Floats = np.bincount(where.ravel()).astype(np.float64)
+    positive: Floats = np.bincount(where.ravel(), weights=y).astype(np.float64)
     upper = _with_a_positive(weight, positive)
     lower = 1 - _with_a_positive(weight[::-1], (weight - positive)[::-1])[::-1]
     return VennAbers(

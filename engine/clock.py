@@ -48,6 +48,11 @@ class Clock:
             spent = (time.monotonic() - begun) * 1e3
             self._spent[name] = self._spent.get(name, 0.0) + spent
 
+    def credit(self, name: Station, ms: float) -> None:
+        """A station that was walked through before this run began, in the shadow of another."""
+        self.enter(name)
+        self._spent[name] = self._spent.get(name, 0.0) + ms
+
     def timings(self) -> dict[str, float]:
         """Milliseconds by station so far (0.0 where none was entered), and the total since the start."""
         total = (time.monotonic() - self.started) * 1e3

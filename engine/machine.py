@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from pathlib import Path
+
+_CGROUPS = (  # version 2, version 1: limit, use
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 
 
 def available_cores() -> int:
@@ -11,6 +18,41 @@ def available_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name as it gives it; its architecture where it gives none."""
+    named = _value(cpuinfo, "model name")
+    return named or platform.processor() or platform.machine() or "unknown"
+
+
+def available_memory_mb(root: Path = Path("/")) -> float | None:
+    """MB a process may still take without swapping: of the machine, and of its control group where one sets
+    a limit. None where the system does not say (not Linux).
+
+    root: where /proc and /sys lie, for tests.
+    """
+    words = _value(root / "proc/meminfo", "MemAvailable").split()
+    if not words:
+        return None
+    free = int(words[0]) * 1024
+    for limit, used in _CGROUPS:
+        most, taken = (_number(root / name.lstrip("/")) for name in (limit, used))
+        if most is not None and taken is not None:
+            free = min(free, max(0, most - taken))
+    return free / 1e6
+
+
+def waited_ms(tasks: Path = Path("/proc/self/task")) -> float | None:
+    """How long this process's threads were ready to run and had no core, so far, all added up; None where the
+    system does not say (not Linux)."""
+    waited = 0
+    try:
+        for thread in tasks.iterdir():
+            waited += int((thread / "schedstat").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return waited / 1e6
 
 
 def peak_rss_mb() -> float:
@@ -24,3 +66,23 @@ def peak_rss_mb() -> float:
         resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     return largest * scale / 1e6
+
+
+def _value(path: Path, wanted: str) -> str:
+    """What a file of /proc says after `wanted:`, "" where it says nothing."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == wanted:
+            return value.strip()
+    return ""
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # "max": no limit
+        return None

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from npc_edge.engine.ahead import ReadAhead
 from npc_edge.engine.clock import Clock
-from npc_edge.engine.errors import DeadlineExceeded, Refusal
+from npc_edge.engine.errors import DeadlineExceeded, NpcEdgeError, Refusal
 from npc_edge.engine.findings import detect, quality, segment, stage
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.machine import peak_rss_mb
-from npc_edge.engine.model import nnunet
+from npc_edge.engine.model import memory, nnunet
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.locate import locate
-from npc_edge.engine.model.prepare import prepare
+from npc_edge.engine.model.manifest import NetworkSpec
+from npc_edge.engine.model.prepare import grid, prepare
 from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.sliding_window import infer
 from npc_edge.engine.output.fingerprint import fingerprint
@@ -31,8 +33,10 @@ from npc_edge.engine.types import (
     QualityCheck,
     Region,
     Selection,
+    Station,
     Study,
     Volume,
+    Watch,
 )
 from npc_edge.engine.version import VERSION
 
@@ -42,13 +46,17 @@ Source = Path | Mapping[str, Path]
 
 @dataclass(frozen=True)
 class Kit:
-    """What a session opened once and every run uses."""
+    """What a session opened once and every run uses. fallback: as in result.json. gpu_mb: memory of the GPU
+    that runs something, None where none does. done: called when the networks have had their say."""
 
     bundle: Bundle
     reader: Reader
     runners: Mapping[str, Runner]
     options: Options
     key_for: Callable[[str], str]
+    fallback: str | None = None
+    gpu_mb: float | None = None
+    done: Callable[[], None] | None = None
 
 
 @dataclass
@@ -60,18 +68,40 @@ class _Known:
     volumes: dict[str, Volume] = field(default_factory=dict)
     quality: list[QualityCheck] = field(default_factory=list)
     window: Geometry | None = None
+    plans: list[memory.MemoryPlan] = field(default_factory=list)
 
 
-def run(source: Source, kit: Kit, clock: Clock) -> Outcome:
+@dataclass(frozen=True)
+class ReadIn:
+    """A study read before its run began: what is known of it, what it took, and what stopped it."""
+
+    known: _Known
+    timings_ms: Mapping[Station, float]
+    error: NpcEdgeError | None
+
+
+Ahead = ReadAhead[Source, ReadIn]
+_READING: tuple[Station, ...] = ("read", "select", "assemble")
+
+
+def run(
+    source: Source, kit: Kit, clock: Clock, ahead: Ahead | None = None, then: Source | None = None
+) -> Outcome:
     """Walk one study through every station up to, not including, output.
 
+    ahead, then: take what was read ahead of this study, and once the reader is idle begin with the next one.
     A refusal and a passed deadline become an outcome with a reason code; faults and cancellation are raised.
     """
     known = _Known()
     findings: Findings | None = None
     reasons: tuple[tuple[str, str], ...] = ()
     try:
-        findings = _walk(source, kit, clock, known)
+        try:
+            _read_or_take(source, kit, clock, known, ahead)
+        finally:
+            if ahead is not None and then is not None:
+                ahead.start(then)
+        findings = _walk(kit, clock, known)
     except Refusal as refusal:
         reasons = ((refusal.code, refusal.one_line()),)
     except DeadlineExceeded as late:
@@ -93,13 +123,39 @@ def run(source: Source, kit: Kit, clock: Clock) -> Outcome:
     )
 
 
-def _walk(source: Source, kit: Kit, clock: Clock, known: _Known) -> Findings:
+def read_ahead(source: Source, kit: Kit, watch: Watch) -> ReadIn:
+    """Read a study before its run, with the same stations; what stops it belongs to that run."""
+    known, clock, error = _Known(), Clock(watch), None
+    try:
+        _read(source, kit, clock, known)
+    except NpcEdgeError as stopped:
+        error = stopped
+    taken = clock.timings()
+    return ReadIn(known, {name: taken[name] for name in _READING if taken[name]}, error)
+
+
+def _read_or_take(source: Source, kit: Kit, clock: Clock, known: _Known, ahead: Ahead | None) -> None:
+    """Fill in study, selection and volumes: read now, or before this run began."""
+    done = None if ahead is None else ahead.take(source, clock.watch)
+    if done is None:
+        _read(source, kit, clock, known)
+        return
+    vars(known).update(vars(done.known))
+    for name, ms in done.timings_ms.items():
+        clock.credit(name, ms)
+    if done.error is not None:
+        raise done.error
+
+
+def _walk(kit: Kit, clock: Clock, known: _Known) -> Findings:
     manifest = kit.bundle.manifest
-    _read(source, kit, clock, known)
     with clock.station("align"):
         known.volumes, checks = align(known.volumes, manifest.reference_sequence)
         known.quality += checks
-    return _find(_predict(kit, clock, known), kit, clock, known)
+    predictions = _predict(kit, clock, known)
+    if kit.done is not None:
+        kit.done()
+    return _find(predictions, kit, clock, known)
 
 
 def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predictions, Findings]:
@@ -118,6 +174,7 @@ def _find(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> Fi
         detection = detect.detect(
             detect.raw_score(predictions, manifest), segmentation, manifest, _decider(kit).describe().artefact
         )
+        del predictions  # the largest arrays of a run: what follows needs them no more
         if detection is not None and detection.finding == "not_suspicious":
             segmentation = segment.cleared(segmentation)
         staging = stage.stage(segmentation, known.volumes, manifest, detection, kit.options)
@@ -155,6 +212,8 @@ def _predict(kit: Kit, clock: Clock, known: _Known) -> Predictions:
         runner = kit.runners[network.name]
         if network.locates:
             with clock.station("locate"):
+                reference = known.volumes[manifest.reference_sequence].geometry
+                _plan(kit, network, known, grid(reference, network, None).shape)
                 region = locate(known.volumes, network, runner, watch, manifest.reference_sequence)
                 regions[f"{network.name}.{network.outputs[0].name}"] = region
                 known.quality.append(quality.check_locator(region, manifest))
@@ -166,7 +225,8 @@ def _predict(kit: Kit, clock: Clock, known: _Known) -> Predictions:
             centre = None if where is None else where.centre
             prepared = prepare(known.volumes, network, centre, manifest.reference_sequence)
         with clock.station("infer"):
-            predictions = infer(runner, prepared, network, watch)
+            plan = _plan(kit, network, known, prepared.geometry.shape)
+            predictions = infer(runner, prepared, network, watch, at_once=plan.at_once)
     assert predictions is not None, "the manifest is checked to hold a network that decides"
     return predictions
 
@@ -178,8 +238,20 @@ def _predict_nnunet(kit: Kit, clock: Clock, known: _Known) -> Predictions:
     with clock.station("prepare"):
         prepared = nnunet.prepare(known.volumes, manifest.networks[0], manifest.reference_sequence)
     with clock.station("infer"):
+        z, y, x = prepared.array.shape[1:]
+        _plan(kit, manifest.networks[0], known, (z, y, x))  # folds run one after the other
         folds = [kit.runners[network.name] for network in manifest.networks]
         return nnunet.infer(folds, prepared, manifest.networks[0], clock.watch)
+
+
+def _plan(kit: Kit, network: NetworkSpec, known: _Known, shape: tuple[int, int, int]) -> memory.MemoryPlan:
+    """How a network's windows go through memory; a refusal when they do not."""
+    runner = kit.runners[network.name]
+    info = runner.describe()
+    free = memory.room(None if info.device == "cpu" else kit.gpu_mb)
+    made = memory.plan(network, kit.bundle.manifest, shape, info, free, runner.at_once)
+    known.plans.append(made)
+    return made
 
 
 def _decider(kit: Kit) -> Runner:
@@ -198,8 +270,9 @@ def _facts(kit: Kit, clock: Clock, known: _Known) -> RunFacts:
             known.study, known.volumes, kit.options, bundle.manifest_sha256, runner, VERSION
         ),
         runner=runner,
-        fallback=None,
+        fallback=kit.fallback,
         timings_ms=timings,
         peak_rss_mb=peak_rss_mb(),
         correlation=kit.options.correlation,
+        memory_plan={plan.network: plan.sentence() for plan in known.plans},
     )

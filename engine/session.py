@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import Literal
 
 from npc_edge.engine import pipeline
+from npc_edge.engine.ahead import ReadAhead
 from npc_edge.engine.clock import Clock
 from npc_edge.engine.errors import UsageError
+from npc_edge.engine.machine import available_cores, available_memory_mb
 from npc_edge.engine.model import bundle as bundles
-from npc_edge.engine.model.acceptance import prove
-from npc_edge.engine.model.runner import Runner
-from npc_edge.engine.model.runners import open_runner
+from npc_edge.engine.model.acceptance import Trial
+from npc_edge.engine.model.building import Builds, Built, OnBuild
+from npc_edge.engine.model.choice import Choice, decide
+from npc_edge.engine.model.runners import instruction_set, open_pair
+from npc_edge.engine.model.runners.devices import Gpu, gpu_for
+from npc_edge.engine.model.runners.pairs import Pair
+from npc_edge.engine.model.starting import Starting
 from npc_edge.engine.output.publish import write
+from npc_edge.engine.output.ready import while_it_runs
 from npc_edge.engine.output.result import ResultDocument, document
 from npc_edge.engine.recorder import Recorded, Recorder
+from npc_edge.engine.remembered import Remembered
 from npc_edge.engine.state import State
 from npc_edge.engine.study.read import Reader
 from npc_edge.engine.types import Findings, OnProgress, Options, Watch
@@ -42,30 +51,45 @@ class RunResult:
     recorded: Recorded | None = None
 
 
+_ROOM_TO_READ_AHEAD_MB = 1500.0
+"""Below this a study is read when its run begins, and not before: two lie in memory otherwise."""
+
+
 class Session:
     """Open once, run many studies. Use as a context manager; not to be shared between threads.
 
-    bundle: a bundle directory, or None for the embedded demo bundle. Raises BundleError, BackendError,
-    OutputError (state directory) when opened.
+    bundle: a bundle directory, or None for the embedded demo bundle. say: told in a line what takes long
+    while it opens. Raises BundleError, BackendError, OutputError (state directory) when opened.
+
+    choices: what runs each network, once it is open. notes: a line each for what was odd on the way.
     """
 
-    def __init__(self, bundle: Path | None = None, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Path | None = None,
+        options: Options | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self._path = bundle
+        self._say = (lambda _: None) if say is None else say
+        self.choices: tuple[Choice, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.options = Options() if options is None else options
         self._open = ExitStack()
         self._kit: pipeline.Kit | None = None
         self._recorder: Recorder | None = None
+        self._ahead: pipeline.Ahead | None = None
+        self._builds: Builds | None = None
+        self._starting: Starting | None = None
 
     def __enter__(self) -> Session:
         with ExitStack() as opening:
             state = State.open(self.options.state)
             bundle = bundles.load(self._path, state.keys(), self.options.allow_unsigned)
-            runners = {
-                network.name: opening.enter_context(self._runner(bundle, network.name))
-                for network in bundle.manifest.networks
-            }
-            reader = opening.enter_context(Reader())
-            self._kit = pipeline.Kit(bundle, reader, runners, self.options, state.key_for)
+            reader = opening.enter_context(Reader())  # first: its child starts while runners do
+            self._kit = self._equip(bundle, reader, state, opening)
+            kit = self._kit
+            self._ahead = opening.enter_context(ReadAhead(lambda s, w: pipeline.read_ahead(s, kit, w)))
             if self.options.record:
                 self._recorder = Recorder(state.root)
                 opening.callback(self._recorder.close)
@@ -75,7 +99,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._kit = self._recorder = None
+        self._kit = self._ahead = self._builds = self._starting = self._recorder = None
         self._open.close()
 
     @property
@@ -90,15 +114,26 @@ class Session:
         deadline_s: float | None = None,
         on_progress: OnProgress | None = None,
         cancel: Event | None = None,
+        then: Path | Mapping[str, Path] | None = None,
+        last: bool = False,
     ) -> RunResult:
         """Run one study: a folder, DICOMDIR or zip, or sequence name → NIfTI file.
 
         out: the folder to publish to, None to write nothing. deadline_s: seconds from now; when they pass the
         outcome is a no-result with reason DEADLINE. cancel: set it from another thread to raise Cancelled.
+        then: the study that will be run next, read meanwhile; it changes no result, and what is wrong with it
+        is told by its own run. last: no study follows, so what the networks hold is given back before files
+        are written; another run would end in BackendError.
         """
         deadline = None if deadline_s is None else time.monotonic() + deadline_s
-        clock = Clock(Watch(deadline, cancel), on_progress)
-        outcome = pipeline.run(study, self._opened(), clock)
+        to_dicom = out is not None and isinstance(study, Path)
+        clock = Clock(Watch(deadline, cancel), while_it_runs(on_progress) if to_dicom else on_progress)
+        free = available_memory_mb()
+        next_one = None if free is not None and free < _ROOM_TO_READ_AHEAD_MB else then
+        kit = self._opened()
+        if last and self._starting is not None:
+            kit = replace(kit, done=self._starting.release)
+        outcome = pipeline.run(study, kit, clock, self._ahead, next_one)
         if out is None:
             final, files = document(outcome), tuple[Path, ...]()
         else:
@@ -109,12 +144,46 @@ class Session:
         recorded = None if self._recorder is None else self._recorder.keep(outcome, final)
         return RunResult(outcome.outcome, final, outcome.findings, files, recorded)
 
-    def _runner(self, bundle: bundles.Bundle, network: str) -> Runner:
-        # int8 measured on another instruction set only must prove itself here, when it is asked for by name.
-        proven = prove(bundle, network, self.options) if self.options.precision == "int8" else ()
-        return open_runner(bundle, network, self.options, proven)
+    def finish_builds(self, on_build: OnBuild) -> tuple[Built, ...]:
+        """Wait for the engines that are being built for this GPU, if any. Leaving the session stops them."""
+        return () if self._builds is None else self._builds.finish(on_build)
+
+    def _equip(
+        self, bundle: bundles.Bundle, reader: Reader, state: State, opening: ExitStack
+    ) -> pipeline.Kit:
+        """Choose what runs each network, and let it start while the first study is read."""
+        remembered = Remembered(state.root)
+        gpu = gpu_for(self.options, state.root / "engines")
+        names = [network.name for network in bundle.manifest.networks]
+        self.choices = tuple(decide(bundle, n, self.options, remembered, self._say, gpu) for n in names)
+        self.notes = tuple(remembered.notes)
+        self._starting = starting = opening.enter_context(Starting())
+        threads = self.options.threads
+        runners = {
+            one.network: starting.start(partial(open_pair, bundle, one.network, one.pair, threads, gpu))
+            for one in self.choices
+        }
+        if gpu is not None and any(one.build for one in self.choices):
+            self._builds = opening.enter_context(Builds(remembered, _build))
+            for one in self.choices:
+                for pair in one.build:
+                    self._builds.start(self._trial(bundle, one.network, gpu), pair)
+        fallback = "; ".join(dict.fromkeys(one.fallback for one in self.choices if one.fallback)) or None
+        used = gpu is not None and any(one.pair.on_gpu for one in self.choices)
+        memory = gpu.memory_mb if used and gpu is not None else None
+        return pipeline.Kit(bundle, reader, runners, self.options, state.key_for, fallback, memory)
+
+    def _trial(self, bundle: bundles.Bundle, network: str, gpu: Gpu) -> Trial:
+        return Trial.of(bundle, network, self.options.threads or available_cores(), instruction_set(), gpu)
 
     def _opened(self) -> pipeline.Kit:
         if self._kit is None:
             raise UsageError("the session is not open", "use it as `with Session() as session:`")
         return self._kit
+
+
+def _build(trial: Trial, pair: Pair, on_progress: Callable[[float], bool]) -> None:
+    from npc_edge.engine.model.runners.site_engine import build_here
+
+    if trial.gpu is not None:
+        build_here(trial.bundle, trial.network.name, pair, trial.gpu, on_progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Literal
@@ -262,6 +263,11 @@ class Segmentation:
     volume_ml: float
     centroid_lps_mm: tuple[float, float, float] | None
     components: int
+
+    @cached_property
+    def tumour_slices(self) -> tuple[int, ...]:
+        """Slices with tumour on them; empty without a tumour. Asked often, so looked for once."""
+        return tuple(np.flatnonzero(self.tumour.any(axis=(1, 2))).tolist())
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from npc_edge.engine.model.manifest import Parity
+from npc_edge.engine.model.manifest import NetworkSpec, Parity
 from npc_edge.export.spec import Spec
 
 _KINDS = {
@@ -14,6 +15,8 @@ _KINDS = {
     "heatmap": "point (soft-argmax of a heatmap)",
     "segmentation": "all labels (softmax)",
 }
+
+_LOWERED = "## Every artefact beside the fp32 original"
 
 
 def text(spec: Spec, parity: Parity | None, facts: Mapping[str, str], notes: Sequence[str]) -> str:
@@ -59,6 +62,37 @@ Training data: {spec.provenance.training_data}
 
 {credits_}
 """
+
+
+def with_parity(card: str, networks: Sequence[NetworkSpec]) -> str:
+    """The card with every row of the manifest's parity tables that was measured on cases, as its last section
+    or in the place of the one that is there; without such a row, as it is."""
+    rows = [
+        f"| {Path(artefact.file).name} | {row.backend} {row.precision} {row.isa} | {row.cases} | "
+        f"{row.max_relative_error:.1e} | {_number(row.delta_dice, '+.4f')}, {_number(row.dice, '.4f')} | "
+        f"{_number(row.score_shift, '.4f')} | "
+        f"{row.category_changes} (≤ {_number(row.category_bound, '.1%')}) |"
+        for network in networks
+        for artefact in network.artefacts
+        for row in artefact.parity
+        if row.cases is not None
+    ]
+    if not rows:
+        return card
+    before, heading, rest = card.partition(f"{_LOWERED}\n")
+    _, more, after = rest.partition("\n## ") if heading else ("", "", "")
+    table = "\n".join([_HEAD, "|---" * _HEAD.count(" | ") + "|---|", *rows])
+    return f"{before.rstrip()}\n\n{_LOWERED}\n\n{table}\n{more}{after}"
+
+
+_HEAD = (
+    "| artefact | backend, precision, instruction set | cases | largest relative error "
+    "| Dice: fall, agreement | probability shift | T categories changed (95 % bound) |"
+)
+
+
+def _number(value: float | None, how: str) -> str:
+    return "none" if value is None else f"{value:{how}}"
 
 
 def _detection(spec: Spec) -> str:

@@ -15,7 +15,7 @@ from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.embedded import EMBEDDED
 from npc_edge.engine.model.manifest import Artefact, EngineSpec, NetworkSpec
 from npc_edge.engine.model.runners.tensorrt_build import TensorRt, build_engine
-from npc_edge.export.pack import pack
+from npc_edge.export.pack import pack, reason
 
 DEFAULT = ("fp16", "int8-s8s8")
 """Precisions that are worth an engine: TensorRT refuses unsigned activations, and fp32 gains little."""
@@ -24,7 +24,7 @@ DEFAULT = ("fp16", "int8-s8s8")
 @dataclass(frozen=True)
 class Wanted:
     """targets: compute capabilities, "sm86" …. precisions: of artefacts; empty: those of DEFAULT that each
-    network holds."""
+    network holds, fp32 for a locator without them."""
 
     targets: tuple[str, ...]
     precisions: tuple[str, ...] = ()
@@ -40,12 +40,17 @@ class Built:
     seconds: float
 
 
-OnBuild = Callable[[str, float], None]
-"""Told the file being built and how far it is, 0..1."""
+@dataclass(frozen=True)
+class Watching:
+    """Who waits. on_build: told the file being built and how far all of them are, 0..1. on_built: told each
+    engine that is done; none is in the bundle before all are."""
+
+    on_build: Callable[[str, float], None] = lambda file, fraction: None
+    on_built: Callable[[Built], None] = lambda built: None
 
 
 def compile_bundle(
-    bundle: Bundle, wanted: Wanted, trt: TensorRt, key: Ed25519PrivateKey, on_build: OnBuild | None = None
+    bundle: Bundle, wanted: Wanted, trt: TensorRt, key: Ed25519PrivateKey, watching: Watching | None = None
 ) -> tuple[Built, ...]:
     """Build engines of a bundle's networks and sign them into it, all of them or none.
 
@@ -65,18 +70,22 @@ def compile_bundle(
     ]
     try:
         with tempfile.TemporaryDirectory(prefix=f".{bundle.root.name}.", dir=bundle.root.parent) as scratch:
-            built = tuple(_build(bundle, trt, jobs, Path(scratch), on_build))
+            built = tuple(_build(bundle, trt, jobs, Path(scratch), watching or Watching()))
             engines = {one.artefact.file: Path(scratch) / Path(one.artefact.file).name for one in built}
             pack(bundle.root, _with(bundle, built), key, engines)
     except OSError as error:
-        raise OutputError(f"the engines cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"the engines cannot be written: {reason(error)}") from error
     return built
 
 
 def _chosen(bundle: Bundle, network: NetworkSpec, precisions: Sequence[str]) -> list[Artefact]:
-    """The artefacts to build from; BundleError for one that was asked for and is not there, or for none."""
+    """The artefacts to build from; BundleError for one that was asked for and is not there, or for none. What
+    is asked is asked of the network that decides: a locator, which is never quantized, is built in fp32."""
     found = {name: bundle.find(network.name, name) for name in precisions or DEFAULT}
     missing = [name for name, artefact in found.items() if artefact is None]
+    original = bundle.find(network.name, "fp32")
+    if network.locates and missing and original is not None:
+        return [artefact for artefact in found.values() if artefact is not None] or [original]
     if missing and (precisions or len(missing) == len(found)):
         held = sorted({a.precision for a in network.artefacts if a.format == "onnx"})
         other = ", or ask for --precision fp32" if "fp32" in held else ""
@@ -93,11 +102,15 @@ def _build(
     trt: TensorRt,
     jobs: Sequence[tuple[NetworkSpec, Artefact, str]],
     scratch: Path,
-    on_build: OnBuild | None,
+    watching: Watching,
 ) -> Iterator[Built]:
-    for network, source, target in jobs:
+    for number, (network, source, target) in enumerate(jobs):
         file = f"artefacts/{network.name}.{source.precision}.{target}.engine"
-        told = (lambda fraction, file=file: on_build(file, fraction)) if on_build is not None else None
+
+        def told(fraction: float, file: str = file, number: int = number) -> None:
+            watching.on_build(file, (number + fraction) / len(jobs))
+
+        told(0.0)
         begun = time.perf_counter()
         plan = build_engine(trt, bundle.file(source.file), source.file, target, told)
         (scratch / Path(file).name).write_bytes(plan)
@@ -105,7 +118,10 @@ def _build(
             runtime=trt.name, runtime_version=trt.version, compute_capability=target, executed=False
         )
         artefact = Artefact(precision=source.precision, file=file, format="engine", engine=spec)
-        yield Built(network.name, artefact, len(plan), time.perf_counter() - begun)
+        built = Built(network.name, artefact, len(plan), time.perf_counter() - begun)
+        told(1.0)
+        watching.on_built(built)
+        yield built
 
 
 def _with(bundle: Bundle, built: Sequence[Built]) -> dict[str, object]:

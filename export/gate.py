@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
 
 from npc_edge.engine.cohort import Case
 from npc_edge.engine.errors import BackendError, BundleError
@@ -19,12 +25,16 @@ from npc_edge.engine.model.runners.openvino import OpenVinoRunner
 from npc_edge.engine.model.runners.pairs import CPU_PAIRS, REFERENCE, Pair
 from npc_edge.engine.site import calibrator
 from npc_edge.engine.trial import Runners, Trial, compare
+from npc_edge.export.diverge import Divergence, first_divergence
+from npc_edge.export.graph import Arrays, Run
 from npc_edge.export.parity_report import Tried
 
 Say = Callable[[str], None]
 
 _SIGNED = Pair("int8-s8s8", "onnxruntime", "int8-s8s8")
 """No CPU may run signed activations in a study; here ONNX Runtime's arithmetic stands in for TensorRT's."""
+_DIVERGED = 0.1
+_EXAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -94,9 +104,54 @@ def gate(
 
 def runner_of(asked: Asked, threads: int) -> Runner:
     """The runner of a pair, not yet entered."""
-    if asked.backend == "openvino":
-        return OpenVinoRunner(asked.path, threads=threads, precision=asked.precision)
-    return OnnxRuntimeRunner(asked.path, threads=threads, precision=asked.precision)
+    return _runner(asked.path, asked.backend, asked.precision, threads)
+
+
+def _runner(path: Path, backend: str, precision: str, threads: int) -> Runner:
+    kind = OpenVinoRunner if backend == "openvino" else OnnxRuntimeRunner
+    return kind(path, threads=threads, precision=precision)
+
+
+def explained(
+    pair: Tried, reference: ModelProto, artefact: ModelProto, inputs: Sequence[Arrays], threads: int
+) -> Tried:
+    """A pair that failed, with the layer that diverged first on its own backend: a fault may be of the file,
+    which ONNX Runtime shows too, or of what ran it.
+
+    reference: the fp32 graph. artefact: what ran. inputs: what the network was fed; the first few are tried
+    until one diverges. Without one the pair is as it was.
+    """
+    words = ""
+    try:
+        found = _diverged(pair, reference, artefact, inputs, threads)
+        if found is not None:
+            words = f"{found.node} ({found.kind}), by {found.error:.2g} of its range on {pair.backend}"
+    except (BackendError, BundleError) as error:
+        words = f"a layer that is not known: {pair.backend} runs no part of the network ({error.message})"
+    return replace(pair, diverged=words)
+
+
+def _diverged(
+    pair: Tried, reference: ModelProto, artefact: ModelProto, inputs: Sequence[Arrays], threads: int
+) -> Divergence | None:
+    run = _parts(pair.backend, pair.precision, threads)
+    for example in inputs[:_EXAMPLES]:
+        if found := first_divergence(reference, artefact, example, _DIVERGED, run):
+            return found
+    return None
+
+
+def _parts(backend: str, precision: str, threads: int) -> Run:
+    """Runs a part of a graph as the gate runs a file."""
+
+    def run(model: ModelProto, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        with tempfile.TemporaryDirectory(prefix="npc-edge-part-") as folder:
+            path = Path(folder) / "part.onnx"
+            onnx.save(model, str(path))
+            with _runner(path, backend, precision, threads) as runner:
+                return dict(runner.infer(dict(inputs)))
+
+    return run
 
 
 def row_of(pair: Tried) -> Parity:

@@ -113,11 +113,16 @@ def _merged(found: Mapping[str, Any], given: Mapping[str, Any], where: str) -> d
         **ours,
         **theirs,
     }
-    for key in ("provenance", "tumour"):
-        if key in found and isinstance(given.get(key), Mapping):
-            merged[key] = {**found[key], **given[key]}
-    if "tumour" in found and merged["tumour"]["threshold"] != found["tumour"]["threshold"]:
-        raise UsageError(
-            f"{where}: tumour.threshold is not the MONAI bundle's {found['tumour']['threshold']}"
-        )
+    if "provenance" in found and isinstance(given.get("provenance"), Mapping):
+        merged["provenance"] = {**found["provenance"], **given["provenance"]}
+    if "tumour" in found and isinstance(given.get("tumour", {}), Mapping):
+        merged["tumour"] = _tumour(found["tumour"], given.get("tumour", {}), where)
     return merged
+
+
+def _tumour(found: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """How the mask is made. By argmax the threshold decides nothing of it, and may be anything."""
+    for key, value in found.items():
+        if key in given and given[key] != value:
+            raise UsageError(f"{where}: tumour.{key} is {given[key]}, the MONAI bundle says {value}")
+    return {"threshold": 0.5, **found, **given}

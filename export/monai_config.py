@@ -27,18 +27,13 @@ _COMMON = {"_target_", "_disabled_", "_desc_", "_requires_", "keys", "allow_miss
 _AXES = {"L": (2, False), "R": (2, True), "P": (1, False), "A": (1, True), "S": (0, False), "I": (0, True)}
 """Code → axis of the engine's (Z, Y, X) LPS array, and whether it runs the other way."""
 
-_ARGMAX = (
-    "MONAI's argmax: here the tumour is where its probability reaches tumour.threshold, "
-    "which is the same for two labels and 0.5."
-)
-
 
 @dataclass
 class Found:
     """What was found so far. axes: for each of MONAI's spatial axes, one of (Z, Y, X), flipped or not."""
 
     network: dict[str, Any] = field(default_factory=dict)
-    threshold: float | None = None
+    tumour: dict[str, Any] = field(default_factory=dict)
     axes: tuple[tuple[int, bool], ...] = ()
     kind: str = ""
     notes: list[str] = field(default_factory=list)
@@ -74,8 +69,8 @@ def read_config(folder: Path, accept: Collection[str] = ()) -> MonaiConfig:
     tables["network"] = {**tables.pop("network", {}), **found.network}
     if found.kind:
         tables["network"]["outputs"] = [{"name": found.kind, "kind": found.kind}]
-    if found.threshold is not None:
-        tables["tumour"] = {"threshold": found.threshold}
+    if found.tumour:
+        tables["tumour"] = found.tumour
     return MonaiConfig(definition, tables, found.axes, tuple(found.notes))
 
 
@@ -137,14 +132,21 @@ class _Reader:
                 _only(step, {"softmax", "sigmoid"}, {})
                 self._is("segmentation" if step.get("softmax") else "tumour" if step.get("sigmoid") else "")
             elif name == "AsDiscrete":
-                _only(step, {"argmax", "threshold", "to_onehot", "num_classes"}, {"to_onehot": (None,)})
-                if step.get("argmax"):
-                    self._is("segmentation")
-                    self.found.notes.append(_ARGMAX)
-                if step.get("threshold") is not None:
-                    self.found.threshold = float(step["threshold"])
+                self._discrete(step)
             else:
                 self._tolerate(name, "the engine does nothing of the kind to a mask")
+
+    def _discrete(self, step: Mapping[str, Any]) -> None:
+        """How probabilities become a mask, which happens once."""
+        _only(step, {"argmax", "threshold", "to_onehot", "num_classes"}, {"to_onehot": (None,)})
+        largest, threshold = bool(step.get("argmax")), step.get("threshold")
+        if self.found.tumour or (largest and threshold is not None):
+            raise BundleError("MONAI's AsDiscrete makes a mask of a mask, which the engine does not")
+        if largest:
+            self._is("segmentation")
+            self.found.tumour = {"rule": "argmax"}
+        elif threshold is not None:
+            self.found.tumour = {"rule": "threshold", "threshold": float(threshold)}
 
     def _orientation(self, step: Mapping[str, Any]) -> None:
         _only(step, {"axcodes"}, {"labels": (None,), "as_closest_canonical": (False,)})

@@ -47,8 +47,8 @@ def pack(
         keys = [] if key is None else [public_bytes(key)]
         bundles.load(staging, keys, allow_unsigned=key is None)
         replace(staging, root)
-    except (OSError, shutil.Error) as error:
-        raise OutputError(f"the bundle cannot be written: {error}") from error
+    except OSError as error:
+        raise OutputError(f"the bundle cannot be written: {reason(error)}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -76,11 +76,18 @@ def embed(bundle: Path, engine: Path) -> str:
         fresh = source.with_name(f".{source.name}.{secrets.token_hex(4)}")
         _write(fresh, text.encode())
         fresh.replace(source)
-    except (OSError, shutil.Error) as error:
-        raise OutputError(f"the bundle cannot be embedded: {error}") from error
+    except OSError as error:
+        raise OutputError(f"the bundle cannot be embedded: {reason(error)}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return loaded.manifest_sha256
+
+
+def reason(error: OSError) -> str:
+    """Why a file could not be written. Copying a folder gathers its faults as text: the first is given."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        return re.sub(r"^\[Errno \d+\] ", "", str(error.args[0][0][-1])).partition(": '")[0]
+    return error.strerror or str(error)
 
 
 def _manifest_text(folder: Path, manifest: Mapping[str, Any]) -> bytes:

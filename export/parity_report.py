@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from npc_edge.calibration.markup import Child, Markup, join, table, tag
 from npc_edge.engine.model.parity import CaseParity, Verdict
@@ -36,11 +36,6 @@ class Tried:
     @property
     def name(self) -> str:
         return f"{self.artefact} on {self.backend}, {self.precision} ({self.isa})"
-
-
-def explained(pair: Tried, diverged: str) -> Tried:
-    """The same pair, with the layer that diverged first."""
-    return replace(pair, diverged=diverged)
 
 
 def html(title: str, lines: Sequence[str], pairs: Sequence[Tried]) -> str:

@@ -23,12 +23,11 @@ from npc_edge.engine.model.bundle import Bundle, load
 from npc_edge.engine.model.manifest import Artefact, Calibrator, NetworkSpec
 from npc_edge.engine.model.parity import Limits
 from npc_edge.engine.model.runner import Arrays
-from npc_edge.export import parity_report
-from npc_edge.export.diverge import first_divergence
-from npc_edge.export.gate import Asked, gate, pairs_of, row_of
+from npc_edge.export import card, parity_report
+from npc_edge.export.gate import Asked, explained, gate, pairs_of, row_of
 from npc_edge.export.half import to_half
 from npc_edge.export.observe import Range, observe
-from npc_edge.export.pack import pack, replace
+from npc_edge.export.pack import pack, reason, replace
 from npc_edge.export.parity_report import Tried
 from npc_edge.export.passes import PASSES, Applied, rewrite
 from npc_edge.export.qdq import FLAVOURS, Flavour, activations, quantizable, quantize
@@ -41,7 +40,6 @@ Wanted = Literal["fp32", "fp16", "int8"]
 
 _STRICTER = (1.0, 0.5, 0.25)
 """When the gate refuses, the search is asked for less loss."""
-_DIVERGED = 0.1
 _JUDGED = 8
 _EXAMPLES = 2
 
@@ -106,14 +104,24 @@ def lower(
                 inputs = recorded[network.name]
                 original = onnx.load(str(bundle.artefact(network.name, "fp32")))
                 model, applied = rewrite(original, PASSES, inputs[0])
+                _say_passes(applied, say)
                 work = Work(bundle, network, model, inputs, copy, order, cases, say)
                 pairs += _held(work) if order.precision == "fp32" else _lowered(work)
                 passes += applied
             added = _write(copy, bundle, (order, len(cases)), pairs, key)
             replace(copy, root)
     except OSError as error:
-        raise OutputError(f"the bundle cannot be written: {error.strerror}") from error
+        raise OutputError(f"the bundle cannot be written: {reason(error)}") from error
     return Lowered(tuple(pairs), added, tuple(passes))
+
+
+def _say_passes(applied: Sequence[Applied], say: Say) -> None:
+    for one in applied:
+        if (one.nodes_before, one.error) != (one.nodes_after, 0.0):
+            say(
+                f"rewrite {one.name}: {one.nodes_before} → {one.nodes_after} nodes, {one.ms_before:.1f} → "
+                f"{one.ms_after:.1f} ms; outputs differ by {one.error:.0e}"
+            )
 
 
 def _spread(cases: Sequence[Case], count: int) -> Sequence[Case]:
@@ -130,7 +138,7 @@ def _held(work: Work) -> tuple[Tried, ...]:
     original = work.bundle.find(work.network.name, "fp32")
     assert original is not None, "asked before"
     asked = pairs_of(work.network.name, original, work.bundle.file(original.file))
-    return _gated(work, asked, {original.file: work.model})
+    return _gated(work, asked, {original.file: onnx.load(str(work.bundle.file(original.file)))})
 
 
 def _lowered(work: Work) -> tuple[Tried, ...]:
@@ -197,16 +205,12 @@ def _asked(work: Work, precision: str, model: ModelProto) -> tuple[Asked, ...]:
 def _gated(work: Work, asked: Sequence[Asked], models: Mapping[str, ModelProto]) -> tuple[Tried, ...]:
     order = work.order
     pairs, _ = gate(work.bundle, asked, work.cases, order.limits, order.threads, work.say)
-    return tuple(pair if pair.verdict else _explained(work, pair, models[pair.artefact]) for pair in pairs)
-
-
-def _explained(work: Work, pair: Tried, model: ModelProto) -> Tried:
-    """A pair that failed, with the layer that diverged first on ONNX Runtime, if one did there."""
-    found = first_divergence(work.model, model, work.inputs[0], _DIVERGED)
-    if found is None:
-        return pair
-    words = f"{found.node} ({found.kind}), by {found.error:.2g} of its range"
-    return parity_report.explained(pair, words)
+    return tuple(
+        pair
+        if pair.verdict
+        else explained(pair, work.model, models[pair.artefact], work.inputs, order.threads)
+        for pair in pairs
+    )
 
 
 # --- writing ---
@@ -228,6 +232,7 @@ def _write(
     if order.precision != "fp32":  # whose file is the original, and stays whatever ran it
         if not passed:
             why = "; ".join(pairs[0].verdict.why) if pairs else "no layer can do with less precision"
+            why += f"; it diverged first at {pairs[0].diverged}" if pairs and pairs[0].diverged else ""
             raise BundleError(f"no {order.precision} artefact is within the gate: {why}")
         for name in {pair.artefact for pair in pairs} - passed:
             (copy / name).unlink()
@@ -242,6 +247,10 @@ def _write(
     report.parent.mkdir(exist_ok=True)
     lines = [f"{bundle.name}.", f"Measured on {cases} cases, against the fp32 original on ONNX Runtime."]
     report.write_text(parity_report.html(f"Parity: {order.precision}", lines, pairs), encoding="utf-8")
+    words = copy / "model_card.md"
+    if words.is_file():
+        told = card.with_parity(words.read_text(encoding="utf-8"), changed.networks)
+        words.write_text(told, encoding="utf-8")
     pack(copy, changed.model_dump(mode="json", exclude={"files"}), key)
     return tuple(sorted(passed))
 

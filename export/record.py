@@ -54,6 +54,10 @@ class Recorder:
     def describe(self) -> RunnerInfo:
         return self._runner.describe()
 
+    @property
+    def at_once(self) -> int:
+        return 1
+
 
 def record(
     bundle: Bundle, cases: Sequence[Case], threads: int, say: Callable[[str], None]

@@ -95,6 +95,8 @@ class Spec(Strict):
         kinds = {output.kind for output in self.network.outputs}
         if kinds & {"tumour", "segmentation"} and self.tumour is None:
             raise ValueError("tumour.threshold is missing: the network outlines a tumour")
+        if self.tumour is not None and self.tumour.rule == "argmax" and "segmentation" not in kinds:
+            raise ValueError("tumour.rule: argmax wants an output of kind segmentation")
         if ("detection" in kinds) != (self.detection is not None):
             raise ValueError("detection: a threshold and an output of kind detection go together")
         if self.calibrator is not None and "detection" not in kinds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.kernels.sampling import EDGE, Floats, Shape
+from npc_edge.kernels.sampling import EDGE, Floats, Shape, thin_index
 
 _CHUNK = 8192
 """Voxels labelled at a time: 25 classes of float32 stay in a core's cache."""
@@ -16,31 +16,42 @@ class Cells:
 
     def __init__(self, classes: NDArray[np.float32]) -> None:
         # One more layer at the far end makes every axis at least two long, so each voxel starts a cell.
-        padded = np.pad(classes, ((0, 0), (0, 1), (0, 1), (0, 1)), mode="edge")
-        self.rows = np.ascontiguousarray(np.moveaxis(padded, 0, -1)).reshape(-1, classes.shape[0])
-        self.size = padded.shape[1:]
-        winner = _winner(padded)
+        winner = np.pad(_winner(classes), (0, 1), mode="edge")
+        self.size = winner.shape
         self.winner = winner.ravel()
         mixed = np.zeros(self.size, dtype=np.bool_)
+        asked = np.zeros(self.size, dtype=np.bool_)
         first = winner[:-1, :-1, :-1]
         inner = mixed[:-1, :-1, :-1]
-        for corner in range(1, 8):
-            z, y, x = (slice(1, None) if corner >> bit & 1 else slice(None, -1) for bit in (2, 1, 0))
-            inner |= winner[z, y, x] != first
+        corners = [
+            tuple(slice(1, None) if corner >> bit & 1 else slice(None, -1) for bit in (2, 1, 0))
+            for corner in range(8)
+        ]
+        for corner in corners:
+            inner |= winner[corner] != first
+        for corner in corners:
+            asked[corner] |= inner
         self.mixed = mixed.ravel()
+        # Only corners of mixed cells are ever interpolated: a row of logits for each, the rest left out.
+        places = np.minimum(np.argwhere(asked), np.array(classes.shape[1:]) - 1)
+        flat = np.ravel_multi_index(tuple(places.T), classes.shape[1:])
+        self.rows = np.empty((flat.size, classes.shape[0]), dtype=np.float32)
+        for number, logits in enumerate(classes):
+            self.rows[:, number] = logits.ravel()[flat]
+        self.row_of = np.cumsum(asked.ravel(), dtype=np.int32)
+        self.row_of -= 1
 
     def labels(self, mapping: Floats, shape: Shape) -> NDArray[np.uint8]:
         """(Z, Y, X) uint8 for the target voxels of one slab; 0 outside."""
-        z, y, x = (np.arange(n, dtype=np.float64) for n in shape)
         within = np.ones(shape, dtype=np.bool_)
         cell = np.zeros(shape, dtype=np.int32)
         fractions = []
         for row, length in zip(mapping[[2, 1, 0]], self.size, strict=True):
-            index = ((row[2] * z + row[3])[:, None, None] + (row[1] * y)[:, None]) + row[0] * x
+            index = thin_index(row, shape)
             within &= (index >= -0.5 - EDGE) & (index <= length - 1.5 + EDGE)
-            np.clip(index, 0, length - 2, out=index)
+            index = np.clip(index, 0, length - 2)
             floor = index.astype(np.int32)
-            fractions.append((index - floor).astype(np.float32))
+            fractions.append(np.broadcast_to((index - floor).astype(np.float32), shape))
             cell *= length
             cell += floor
         labels = np.where(within, self.winner[cell], np.uint8(0))
@@ -64,7 +75,8 @@ class Cells:
         return np.asarray(np.argmax(_mix(planes[0], planes[1], z), axis=1))
 
     def _blend(self, cell: NDArray[np.int32], x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _mix(self.rows.take(cell, axis=0), self.rows.take(cell + 1, axis=0), x)
+        near, far = self.row_of[cell], self.row_of[cell + 1]
+        return _mix(self.rows.take(near, axis=0), self.rows.take(far, axis=0), x)
 
 
 def _mix(

@@ -27,6 +27,7 @@ from npc_edge.kernels.sampling import (
     shifted,
     smoothing_sigmas,
 )
+from npc_edge.kernels.threads import one_blas_thread
 
 _STRAIGHT = 1e-4
 """Source voxels that a grid may drift sideways over its whole length and still count as aligned."""
@@ -58,10 +59,11 @@ def resample(
     part = result[box]
     sigmas = smoothing_sigmas(affine, target_affine) if anti_alias else (0.0, 0.0, 0.0)
     axes = _aligned(here, part.shape)
-    if axes is None:
-        values = _tilted(source, here, part.shape, sigmas, interpolation)
-    else:
-        values = _straight(source, here, part.shape, (axes, sigmas), interpolation)
+    with one_blas_thread():
+        if axes is None:
+            values = _tilted(source, here, part.shape, sigmas, interpolation)
+        else:
+            values = _straight(source, here, part.shape, (axes, sigmas), interpolation)
     if interpolation == "bspline":
         np.clip(values, source.min(), source.max(), out=values)
     np.copyto(part, values, where=inside(here, shape, (part.shape[0], part.shape[1], part.shape[2])))

@@ -78,16 +78,35 @@ def centres(length: int, count: int) -> Floats:
 
 def axis_index(row: Floats, shape: Shape) -> Floats:
     """One source coordinate of every target voxel: row (4,) of an index map → (Z, Y, X) float64."""
-    z, y, x = (np.arange(n, dtype=np.float64) for n in shape)
+    return _axis_index(row, [np.arange(n, dtype=np.float64) for n in shape])
+
+
+def _axis_index(row: Floats, lines: list[Floats]) -> Floats:
+    z, y, x = lines
     return np.asarray(((row[2] * z + row[3])[:, None, None] + (row[1] * y)[:, None]) + row[0] * x)
+
+
+def thin_index(row: Floats, shape: Shape) -> Floats:
+    """`axis_index`, the same to the bit, as an array that broadcasts to (Z, Y, X): of length 1 along an axis
+    that the coordinate does not depend on, as grids that run along each other have two of three."""
+    z, y, x = (np.arange(n, dtype=np.float64) for n in shape)
+    index = np.full((1, 1, 1), row[3]) if row[2] == 0 else (row[2] * z + row[3])[:, None, None]
+    if row[1] != 0:
+        index = index + (row[1] * y)[:, None]
+    return index if row[0] == 0 else np.asarray(index + row[0] * x)
 
 
 def inside(mapping: Floats, source_shape: Shape, shape: Shape) -> NDArray[np.bool_]:
     """(Z, Y, X) bool: target voxel centres within the source's voxels, half a voxel beyond their centres."""
     result = np.ones(shape, dtype=np.bool_)
     for row, length in zip(mapping[:3], reversed(source_shape), strict=True):
-        index = axis_index(row, shape)
-        result &= (index >= -0.5 - EDGE) & (index <= length - 0.5 + EDGE)
+        low, high = -0.5 - EDGE, length - 0.5 + EDGE
+        # Rounding keeps order, so no coordinate lies beyond those of the eight corners.
+        corners = _axis_index(row, [np.array([0.0, n - 1.0]) for n in shape])
+        if corners.min() >= low and corners.max() <= high:
+            continue
+        index = thin_index(row, shape)
+        result &= (index >= low) & (index <= high)
     return result
 
 

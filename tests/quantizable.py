@@ -81,6 +81,7 @@ def write_parts(root: Path, model: ModelProto | None = None) -> Path:
     (root / "artefacts").mkdir(parents=True)
     model = network() if model is None else model
     onnx.save(model, str(root / FP32))
+    (root / "model_card.md").write_text("# tiny\n", encoding="utf-8")
     given = {"image": acceptance.storable(image(WINDOW)["image"])}
     outputs = dict(graph.run(model, given))
     acceptance.save_golden(root / "golden" / "npc.a.npz", given, outputs)

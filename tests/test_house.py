@@ -38,7 +38,7 @@ def test_help_takes_less_than_300_ms() -> None:
     assert min(taken) < 0.3, taken
 
 
-@pytest.mark.parametrize("command", ["run", "inspect", "phantom", "doctor", "verify", "compile"])
+@pytest.mark.parametrize("command", ["run", "inspect", "phantom", "doctor", "verify", "compile", "bench"])
 def test_every_command_has_help_of_its_own(command: str) -> None:
     ran = subprocess.run([*PROGRAM, command, "--help"], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("Usage: npc-edge " + command)
@@ -66,12 +66,14 @@ def test_help_loads_no_numbers() -> None:
 
 
 def test_every_module_imports_without_what_is_optional() -> None:
-    """A plain install has neither torch nor scipy: all but the recipe and the exporter must do without."""
+    """A plain install has neither torch nor scipy: all but the recipe, peers and the exporter do without."""
     optional = ("torch", "onnx", "onnxscript", "nibabel", "scipy", "openvino", "tensorrt", "tensorrt_rtx")
+    optional += ("cuda", "pycuda")
     modules = [
         "npc_edge." + name(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
         for path in SOURCES
-        if not name(path).startswith(("bench/demo/", "export/")) and path.name != "__main__.py"
+        if not name(path).startswith(("bench/demo/", "bench/peers/", "export/"))
+        and path.name != "__main__.py"
     ]
     code = f"import importlib, sys\nfor name in {optional}: sys.modules[name] = None\n"
     code += f"for name in {modules}: importlib.import_module(name)"

@@ -104,36 +104,46 @@ def binned(probability: ArrayLike, npc: ArrayLike, bins: int = 10) -> Bins:
 def calibration_error(
     probability: ArrayLike, npc: ArrayLike, bins: int = 10, resamples: int = 1000, seed: int = 2
 ) -> Estimate:
-    """Root of the debiased squared calibration error over equal-mass bins (Kumar et al., NeurIPS 2019).
+    """Root of the debiased squared calibration error over equal-mass bins (as Kumar et al., NeurIPS 2019).
 
     The plain estimate is never 0, for chance alone parts a bin's share from its probability; that part is
-    subtracted, and a negative rest counts as 0. Interval by the basic bootstrap of the square, for resampling
-    adds the same part again.
+    subtracted, and a negative rest counts as 0. Interval: percentiles of the bootstrap of the square, less
+    what resampling adds again; bins are resampled by their size and by the mean of found less foretold.
     """
     p, y = np.asarray(probability, np.float64), np.asarray(npc, np.float64)
     if len(p) < 4 * bins:
         return nothing(len(p), f"fewer than {4 * bins} cases")
-    value, plain = squared_error(p, y, bins)
+    size, mean, variance = _differences(p, y, bins)
+    value, plain = _squared(size, mean, variance)
     random = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
-    for index in range(resamples):
-        chosen = random.integers(len(p), size=len(p))
-        drawn[index] = squared_error(p[chosen], y[chosen], bins)[0] - plain
-    low, high = value - np.quantile(drawn, [0.975, 0.025])
-    roots = [float(np.sqrt(max(0.0, v))) for v in (value, low, high)]
+    sizes = np.maximum(random.multinomial(len(p), size / size.sum(), size=resamples), 1).astype(np.float64)
+    drawn = mean + np.sqrt(variance / sizes) * random.normal(size=sizes.shape)
+    low, high = value + np.quantile(_squared(sizes, drawn, variance)[0] - plain, [0.025, 0.975])
+    roots = [float(np.sqrt(max(0.0, v))) for v in (float(value), low, high)]
     return Estimate(roots[0], roots[1], roots[2], len(p))
 
 
 def squared_error(p: Floats, y: Floats, bins: int) -> tuple[float, float]:
     """Squared calibration error over equal-mass bins: debiased (may be negative), and plain."""
+    debiased, plain = _squared(*_differences(p, y, bins))
+    return float(debiased), float(plain)
+
+
+def _differences(p: Floats, y: Floats, bins: int) -> tuple[Floats, Floats, Floats]:
+    """Size of each bin, mean and variance of found less foretold in it, (B,) each."""
     group = bin_of(p, bins)
-    size = np.bincount(group).astype(np.float64)
-    size = np.maximum(size, 1e-9)
-    mean_p, mean_y = (np.bincount(group, weights=v) / size for v in (p, y))
-    weight = size / len(p)
-    plain = float((weight * (mean_p - mean_y) ** 2).sum())
-    chance = np.where(size > 1, mean_y * (1 - mean_y) / np.maximum(size - 1, 1), 0.0)
-    return plain - float((weight * chance).sum()), plain
+    counts = np.bincount(group)
+    size: Floats = counts[counts > 0].astype(np.float64)
+    total, square = (np.bincount(group, weights=v)[counts > 0] for v in (y - p, (y - p) ** 2))
+    mean: Floats = np.asarray(total / size, np.float64)
+    return size, mean, np.maximum(square - size * mean**2, 0.0) / np.maximum(size - 1, 1)
+
+
+def _squared(size: Floats, mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
+    """Debiased and plain, of bins (..., B)."""
+    weight = size / size.sum(axis=-1, keepdims=True)
+    plain = (weight * mean**2).sum(axis=-1)
+    return np.asarray(plain - (weight * variance / size).sum(axis=-1)), np.asarray(plain)
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -38,11 +38,7 @@ def day(columns: Columns, index: int) -> str:
 
 def what_changed(columns: Columns, since: int) -> Changed | None:
     """The acquisition fact or number that differs most between the cases before `since` and from it on."""
-    found = [
-        _share_change(name, fact, since)
-        for name, fact in columns.facts.items()
-        if name not in ("outcome", "artefact")
-    ]
+    found = [_share_change(name, fact, since) for name, fact in columns.facts.items() if name != "outcome"]
     found += [_number_change(name, values, since) for name, values in columns.numbers.items()]
     clear = [change for change in found if change is not None and change.clearly >= CLEAR]
     if not clear:
@@ -60,7 +56,8 @@ def _share_change(name: str, fact: Fact, since: int) -> Changed | None:
     clearly, code, before, after = share_differences(fact.codes, len(fact.levels), since)
     if clearly == 0:
         return None
-    return Changed(name, f"{fact.levels[code]}: {before:.0%} to {after:.0%} of cases", clearly)
+    shares = f"{100 * before:.0f} % to {100 * after:.0f} % of cases"
+    return Changed(name, f"{fact.levels[code]}: {shares}", clearly)
 
 
 def share_differences(codes: NDArray[np.int32], levels: int, since: int) -> tuple[float, int, float, float]:
@@ -73,7 +70,7 @@ def share_differences(codes: NDArray[np.int32], levels: int, since: int) -> tupl
     pooled = (before + after + 0.5) / (n + m + 1)
     z = (after / m - before / n) / np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
     z[before + after < 5] = 0.0
-    code = int(np.argmax(np.abs(z)))
+    code = int(np.argmax(np.abs(z) + 0.01 * np.sign(z)))  # of two levels, name the one that rose
     return float(abs(z[code])), code, float(before[code] / n), float(after[code] / m)
 
 
@@ -129,7 +126,7 @@ def check_first(columns: Columns, stream: str, since: int) -> str:
         return f"{changed.fact} changed{where} on {day(columns, since)} ({changed.words})."
     where = station_of(columns, stream, since)
     at = f" It changed most on {where}." if where else ""
-    return "No acquisition fact changed with it." + at + " " + _advice(columns, stream)
+    return "No fact of the acquisition changed with it." + at + " " + _advice(columns, stream)
 
 
 def _advice(columns: Columns, stream: str) -> str:

@@ -85,7 +85,7 @@ def row_of(group: str, probability: Floats, npc: Floats, threshold: float) -> Ro
         "calibration_in_the_large": measures.calibration_in_the_large(probability, npc),
         "calibration_slope": slope,
         "calibration_intercept": intercept,
-        "calibration_error": calibration_error(probability, npc, resamples=400),
+        "calibration_error": calibration_error(probability, npc),
         "auc": area,
         "sensitivity": measures.sensitivity(probability, npc, threshold),
         "specificity": measures.specificity(probability, npc, threshold),

@@ -31,12 +31,12 @@ class Wanted:
         return max(self.ratio, self.slope, self.auc)
 
 
-def cases_for_ratio(prevalence: float, error: float = 0.051) -> int:
-    """Cases until the logarithm of found / foretold has this standard error (0.051: an interval 0.2 wide)."""
+def cases_for_ratio(prevalence: float, error: float = 0.2 / 3.92) -> int:
+    """Cases until the logarithm of found / foretold has this standard error: an interval 0.2 wide."""
     return ceil((1 - prevalence) / (prevalence * error**2))
 
 
-def cases_for_slope(probability: ArrayLike, error: float = 0.051) -> int:
+def cases_for_slope(probability: ArrayLike, error: float = 0.2 / 3.92) -> int:
     """Cases until the calibration slope has this standard error, with probabilities like these (N,)."""
     p = np.asarray(probability, np.float64)
     x, weight = logit(p), p * (1 - p)
@@ -45,8 +45,8 @@ def cases_for_slope(probability: ArrayLike, error: float = 0.051) -> int:
     return 10**9 if determinant <= 0 else ceil(level / (error**2 * determinant))
 
 
-def cases_for_auc(area: float, prevalence: float, error: float = 0.0255) -> int:
-    """Cases until the AUC has this standard error (Newcombe 2006; 0.0255: an interval 0.1 wide)."""
+def cases_for_auc(area: float, prevalence: float, error: float = 0.1 / 3.92) -> int:
+    """Cases until the AUC has this standard error (Newcombe 2006): an interval 0.1 wide."""
     count = 10
     while auc_error(area, prevalence, count) > error and count < 10**7:
         count = ceil(count * 1.01)

@@ -22,6 +22,7 @@ _WORDS = {
     "all features": "the intensity features together",
     "calibration level": "the share of NPC found, against the probabilities,",
     "outcome=no-result": "the share of refused studies",
+    "outcome=any other": "the share of refused studies",
 }
 
 

@@ -1,6 +1,7 @@
 """The command line: the only composition root. Heavy imports stay inside each command's function.
 
-Exit codes: 0 a result, 1 a bug, 2 usage, 3 no result, 4 bundle, 5 backend, 6 output, 7 deadline or cancelled.
+Exit codes: 0 a result, 1 a bug, 2 usage, 3 no result, 4 bundle, 5 backend, 6 output, 7 deadline or cancelled,
+8 `bench --check` found a regression.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 import typer
 
 from npc_edge.engine.cli import (
+    bench,
     compile,
     doctor,
     export,
@@ -44,6 +46,7 @@ app.command("phantom")(phantom.phantom)
 app.command("verify")(verify.verify)
 app.command("quantize")(quantize.quantize)
 app.command("compile")(compile.compile_)
+app.command("bench")(bench.bench)
 app.command("keygen")(keygen.keygen)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)

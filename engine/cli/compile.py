@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from npc_edge.export.compile import Built
 
 _PRECISIONS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-s8s8"}
 
@@ -37,27 +40,32 @@ def compile_(
     from npc_edge.engine.model.bundle import load
     from npc_edge.engine.model.runners.tensorrt_build import load_tensorrt
     from npc_edge.engine.state import State
-    from npc_edge.export.compile import Wanted, compile_bundle
+    from npc_edge.export.compile import Wanted, Watching, compile_bundle
     from npc_edge.export.sign import public_bytes, read_key
 
     wanted = Wanted(_targets(target), _precisions(precision))
     signer = read_key(key)
     trt = load_tensorrt(runtime)
     loaded = load(bundle, [*State.open(state).keys(), public_bytes(signer)], allow_unsigned)
-    console = Console(stderr=True)
+    terminal = sys.stderr.isatty()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        tasks: dict[str, Any] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        watching = Watching(
+            on_build=lambda file, fraction: bar.update(task, description=file, completed=fraction),
+            on_built=lambda one: None if terminal else _say(one),  # the bar says it there
+        )
+        built = compile_bundle(loaded, wanted, trt, signer, watching)
+    for one in built if terminal else ():
+        _say(one)
+    print(
+        f"built with {trt.name} {trt.version}, signed anew; none has run: golden cases come first on its GPU"
+    )
 
-        def show(file: str, fraction: float) -> None:
-            if file not in tasks:
-                tasks[file] = bar.add_task(file, total=1.0)
-            bar.update(tasks[file], completed=fraction)
 
-        built = compile_bundle(loaded, wanted, trt, signer, show)
-    for one in built:
-        print(f"{one.artefact.file}: {one.size / 1e6:.1f} MB in {one.seconds:.1f} s, built, not executed")
-    print(f"built with {trt.name} {trt.version}, signed anew; none has run: there is no runner for them yet")
+def _say(one: Built) -> None:
+    line = f"{one.artefact.file}: {one.size / 1e6:.1f} MB in {one.seconds:.1f} s, built, not executed"
+    print(line, flush=True)
 
 
 def _targets(text: str) -> tuple[str, ...]:

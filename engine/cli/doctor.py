@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from npc_edge.engine.gpu import Gpus
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    state: Annotated[Path | None, typer.Option(help="State directory; default: the user's.")] = None,
 ) -> None:
     """Show what this machine can run and why not the rest."""
     import json
@@ -17,7 +22,7 @@ def doctor(
     from npc_edge.engine.machine import available_cores
     from npc_edge.engine.model.runners import instruction_set
 
-    checks = [*_packages(), *_accelerators()]
+    checks = [*_packages(), *_accelerators(), *_chosen(state)]
     machine = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -55,6 +60,24 @@ def _packages() -> list[dict[str, str | bool]]:
     return checks
 
 
+def _chosen(state: Path | None) -> list[dict[str, str | bool]]:
+    """What `--backend auto` remembers of this machine."""
+    from npc_edge.engine.model.choice import remembered_choices
+    from npc_edge.engine.remembered import Remembered
+    from npc_edge.engine.state import default_path
+
+    remembered = Remembered(default_path() if state is None else state)
+    told: list[dict[str, str | bool]] = [
+        {"what": f"auto, {what}", "ok": True, "detail": detail}
+        for what, detail in remembered_choices(remembered)
+    ]
+    told += [{"what": "auto", "ok": False, "detail": line} for line in remembered.notes]
+    if not told:
+        detail = "nothing measured on this machine yet: the first run does it"
+        told.append({"what": "auto", "ok": True, "detail": detail})
+    return told
+
+
 def _accelerators() -> list[dict[str, str | bool]]:
     """Does a GPU answer, and can TensorRT be imported? Each with the reason where not."""
     from npc_edge.engine.errors import BackendError
@@ -63,13 +86,19 @@ def _accelerators() -> list[dict[str, str | bool]]:
 
     gpus = find_gpus()
     checks: list[dict[str, str | bool]] = [
-        {"what": "gpu", "ok": not gpus.why, "detail": gpus.why or ", ".join(gpus.capabilities)}
+        {"what": "gpu", "ok": not gpus.why, "detail": gpus.why or _named(gpus)}
     ]
     for runtime, package in RUNTIMES.items():
         try:
             version = load_tensorrt(runtime).version
-            detail = f"{version}, npc-edge compile builds with it; no runner for it in this version"
+            detail = f"{version}, builds engines; its runner has not run on a GPU yet (docs/runners.md)"
             checks.append({"what": package, "ok": True, "detail": detail})
         except BackendError as error:
             checks.append({"what": package, "ok": False, "detail": error.one_line()})
     return checks
+
+
+def _named(gpus: Gpus) -> str:
+    cards = zip(gpus.names, gpus.capabilities, gpus.memory_mb, strict=True)
+    told = ", ".join(f"{name} ({capability}, {mb / 1e3:.0f} GB)" for name, capability, mb in cards)
+    return f"{told}; CUDA {gpus.driver}"

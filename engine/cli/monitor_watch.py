@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,7 +67,9 @@ def conclude(store: Store, choice: Choice, now: int) -> Conclusion:
     if ended:
         store.end(ended, now)
     alarms = open_alarms(found.verdicts, [item for item in seen if item not in ended], now)
-    return Conclusion(content_of(records, found, settings, now), found.verdicts, alarms)
+    content = content_of(records, found, settings, now)
+    overview = dataclasses.replace(content.overview, recorded=store.counts().recorded)
+    return Conclusion(dataclasses.replace(content, overview=overview), found.verdicts, alarms)
 
 
 def _settings(records: list[CaseRecord], choice: Choice) -> Settings:

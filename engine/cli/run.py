@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from npc_edge.engine.cli.terminal import complain
+from npc_edge.engine.cli.terminal import complain, note
 
 if TYPE_CHECKING:
     from npc_edge.engine.session import RunResult, Session
@@ -94,15 +95,45 @@ def run(
         record=not no_record,
     )
     codes = []
-    with Session(bundle, options) as session:
-        for job in jobs:
+    silent = quiet or as_json
+    with Session(bundle, options, _teller(silent)) as session:
+        for warning in session.notes:
+            note(f"npc-edge: {warning}")
+        for job, following in zip(jobs, [*jobs[1:], None], strict=True):
             try:
-                codes.append(_run_one(session, job, deadline, as_json, quiet or as_json))
+                codes.append(_run_one(session, job, following, deadline, as_json, silent))
             except NpcEdgeError as error:
                 if len(jobs) == 1:
                     raise
                 codes.append(complain(f"{_name(job)}: {error.one_line()}", error.exit_code))
+        if not silent and 0 in codes:
+            for one in session.choices:
+                if one.fresh:
+                    print(f"  {one.sentence()}")
+        _finish_builds(session, silent)
     return max(codes, key=_SEVERITY.index)
+
+
+def _teller(silent: bool) -> Callable[[str], None]:
+    """Says what takes long before the first study begins, to a person who watches."""
+    import sys
+
+    return note if sys.stderr.isatty() and not silent else lambda _: None
+
+
+def _finish_builds(session: Session, silent: bool) -> None:
+    """The studies are done; engines that are still being built for this GPU are for the next time."""
+    last = -1
+
+    def show(what: str, fraction: float) -> None:
+        nonlocal last
+        if not silent and int(10 * fraction) > last:
+            last = int(10 * fraction)
+            note(f"building the {what}, for the next run: {fraction:.0%}")
+
+    for built in session.finish_builds(show):
+        if not silent:
+            note(f"{built.pair} engine of network {built.network}: {built.status} ({built.why})")
 
 
 def _jobs(studies: list[Path], images: list[str], out: Path | None) -> list[_Job]:
@@ -148,8 +179,10 @@ def _name(job: _Job) -> str:
     return job.study.name if isinstance(job.study, Path) else job.out.name
 
 
-def _run_one(session: Session, job: _Job, deadline: float | None, as_json: bool, quiet: bool) -> int:
-    """Run one study, say what came of it, and return its exit code."""
+def _run_one(
+    session: Session, job: _Job, following: _Job | None, deadline: float | None, as_json: bool, quiet: bool
+) -> int:
+    """Run one study, the next one read meanwhile; say what came of it, and return its exit code."""
     import sys
 
     from rich.console import Console
@@ -164,6 +197,8 @@ def _run_one(session: Session, job: _Job, deadline: float | None, as_json: bool,
             job.out,
             deadline,
             on_progress=lambda step: bar.update(task, description=step.station, completed=step.fraction),
+            then=None if following is None else following.study,
+            last=following is None,
         )
     if result.recorded is not None and result.recorded.failure:
         complain(f"{_name(job)}: the run is not in the monitor: {result.recorded.failure}", 0)

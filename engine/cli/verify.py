@@ -33,10 +33,13 @@ def verify(
     from npc_edge.engine.cli.terminal import complain
     from npc_edge.engine.model import acceptance
     from npc_edge.engine.model.bundle import load
+    from npc_edge.engine.model.runners.devices import gpu_for
     from npc_edge.engine.state import State
+    from npc_edge.engine.types import Options
 
-    loaded = load(bundle, State.open(state).keys(), allow_unsigned)
-    results = acceptance.verify(loaded)
+    opened, options = State.open(state), Options()
+    loaded = load(bundle, opened.keys(), allow_unsigned)
+    results = acceptance.verify(loaded, options, gpu_for(options, opened.root / "engines"))
     site = None if cases is None else _cohort(loaded, cases)
     if as_json:
         import json

@@ -19,7 +19,8 @@ from npc_edge.engine.model.manifest import Manifest
 from npc_edge.engine.types import Segmentation, State3, Volume
 
 _CLEAR = 0.05  # anatomy with less tumour probability than this is uninvolved
-_NOT_SOFT = ("bone", "thin", "process", "sinus")  # classes of rules; the tumour's own signal is taken elsewhere
+# Classes of rules; the tumour's own signal is taken elsewhere.
+_NOT_SOFT = ("bone", "thin", "process", "sinus")
 _FLOOR = 0.02  # probabilities below this are no tumour at any threshold
 
 
@@ -124,7 +125,7 @@ def build_scene(
 ) -> Scene | None:
     """The scene, or None when there is no tumour outside nodes."""
     window = bounding_box(segmentation.covered | (segmentation.tumour > 0))
-    if window is None or not segmentation.tumour.any():
+    if window is None or not segmentation.tumour_slices:
         return None
     geometry = crop_geometry(segmentation.geometry, window)
     structures, raw = segmentation.structures[window], segmentation.tumour_probability[window]

@@ -82,7 +82,8 @@ def segment(predictions: Predictions, reference: Volume, manifest: Manifest, wat
         interpolation="linear",
         fill=_NOTHING,
     )
-    probability = np.where(covered, _sigmoid(logit), np.float32(0)).astype(np.float32)
+    probability = np.where(covered, _sigmoid(logit), np.float32(0))
+    del logit
     watch.check()
     structures = np.zeros(crop.shape, dtype=np.uint8)
     if anatomy_logits is not None:
@@ -138,7 +139,7 @@ def tumour_mask(
     count = int(mask.sum())
     if count == 0:
         return TumourMask(mask, 0.0, None, 0)
-    index = np.argwhere(mask).mean(axis=0)[::-1]
+    index = (np.argwhere(mask[box]).mean(axis=0) + [part.start for part in box])[::-1]
     x, y, z = geometry.to_world(index[None])[0].tolist()
     return TumourMask(mask, count * geometry.voxel_mm3 / 1000, (x, y, z), int(keep.sum()))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from npc_edge.engine.findings.masks import bounding_box
 from npc_edge.engine.findings.rules import SurfaceRule
 from npc_edge.engine.findings.sides import Midline
 from npc_edge.engine.geometry import Floats, Geometry
@@ -59,9 +60,10 @@ def fit_surface(
     muscle: NDArray[np.bool_], geometry: Geometry, midline: Midline, side: Side, rule: SurfaceRule
 ) -> OuterSurface | None:
     """The outer surface of one muscle (Z, Y, X) on `geometry`; None of a muscle too small to have one."""
-    index = np.argwhere(muscle)[:, ::-1]
-    if len(index) == 0:
+    box = bounding_box(muscle)
+    if box is None:
         return None
+    index = (np.argwhere(muscle[box]) + [part.start for part in box])[:, ::-1]
     frame = frame_of(midline, side, rule.anterior)
     out, along, up = (geometry.to_world(index) @ axis for axis in frame)
     cells = np.stack([np.floor(along / _CELL_MM), np.floor(up / _CELL_MM)], axis=1)
@@ -100,8 +102,9 @@ def beyond(
 ) -> NDArray[np.bool_]:
     """Of the candidate voxels (Z, Y, X) on `geometry`, those at least clearance_mm beyond the surface."""
     out = np.zeros_like(candidates)
-    index = np.argwhere(candidates)
-    if len(index):
+    box = bounding_box(candidates)
+    if box is not None:
+        index = np.argwhere(candidates[box]) + [part.start for part in box]
         distance = surface.distance(geometry.to_world(index[:, ::-1]))
         out[tuple(index[distance >= clearance_mm].T)] = True
     return out

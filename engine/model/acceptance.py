@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +23,16 @@ from npc_edge.engine.gpu import find_gpus
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.manifest import Artefact, NetworkSpec
 from npc_edge.engine.model.metrics import mean_dice, relative_error
-from npc_edge.engine.model.runner import Arrays
+from npc_edge.engine.model.runner import IMAGE, Arrays, Runner
 from npc_edge.engine.model.runners import instruction_set, open_pair
-from npc_edge.engine.model.runners.pairs import (
-    CPU_PAIRS,
-    Pair,
-    allowed_pairs,
-    asked_for,
-    missing_here,
-    unproven_pairs,
-)
+from npc_edge.engine.model.runners.devices import Gpu, missing_on
+from npc_edge.engine.model.runners.pairs import CPU_PAIRS, GPU_PAIRS, Pair, allowed_pairs, missing_here
+from npc_edge.engine.model.timing import Timed, timed_window
 from npc_edge.engine.types import Options
+
+_TIMES, _SLOW = 4, 3.0
+"""How often a window is timed: whatever else the machine does only adds, so the shortest counts. No more once
+one took this many times as long as the fastest pair so far."""
 
 _SAMPLES = 40_000
 """Values kept of a map, about: enough to catch any change of arithmetic, small enough for a bundle."""
@@ -91,7 +90,8 @@ class ArtefactResult:
 
     `skipped` and `untested` are not failures, nor are they passes. precision: of the file; execution: what it
     runs in. allowed: whether the bundle lets the pair run on this instruction set; what is not allowed is
-    measured all the same, and never chosen.
+    measured all the same, and never chosen. ms: the fastest of a few windows, None where they were not timed;
+    cpu_ms: the least processor time of one, over all cores. busy: others kept cores from it meanwhile.
     """
 
     network: str
@@ -104,6 +104,9 @@ class ArtefactResult:
     cases: tuple[CaseResult, ...] = ()
     execution: str = ""
     allowed: bool = False
+    ms: float | None = None
+    cpu_ms: float | None = None
+    busy: bool = False
 
     def __bool__(self) -> bool:
         return self.status != "failed"
@@ -198,38 +201,25 @@ def compare(case: GoldenCase, outputs: Arrays, tolerance: Tolerance) -> CaseResu
     return CaseResult(case.name, error, score, passed)
 
 
-def verify(bundle: Bundle, options: Options | None = None) -> tuple[ArtefactResult, ...]:
+def verify(
+    bundle: Bundle, options: Options | None = None, gpu: Gpu | None = None
+) -> tuple[ArtefactResult, ...]:
     """Run the golden cases of every artefact on every backend and in every precision this machine has.
 
-    One result a pair, whether the bundle allows it or not; options.backend: leave the others out.
+    One result a pair, whether the bundle allows it or not; options.backend: leave the others out. gpu: one to
+    run on too.
     """
     wanted = Options() if options is None else options
     results: list[ArtefactResult] = []
+    held = CPU_PAIRS if gpu is None else (*CPU_PAIRS, *GPU_PAIRS)
     for network in bundle.manifest.networks:
-        cases = tuple(golden_cases(bundle, network.name))
-        trial = _Trial(bundle, network, cases, wanted.threads, instruction_set())
+        trial = Trial.of(bundle, network.name, wanted.threads, instruction_set(), gpu)
         for artefact in network.artefacts:
-            pairs = [p for p in CPU_PAIRS if p.artefact == artefact.precision and artefact.format == "onnx"]
+            pairs = [p for p in held if p.artefact == artefact.precision and artefact.format == "onnx"]
             if not pairs:
                 results.append(_never_here(network, artefact))
-            results += [trial.run(artefact, p) for p in pairs if wanted.backend in ("auto", p.backend)]
+            results += [trial.run(artefact, p) for p in pairs if wanted.backend in ("auto", p.family)]
     return tuple(results)
-
-
-def prove(bundle: Bundle, network: str, options: Options) -> frozenset[Pair]:
-    """The pairs that only another instruction set's parity row speaks for, and that pass their golden cases
-    here: `open_runner` may then run them. Runs those cases; nothing when no pair waits for them."""
-    isa, spec = instruction_set(), bundle.network(network)
-    waiting = [pair for pair in unproven_pairs(bundle, network, isa) if asked_for(pair, options)]
-    if not waiting:
-        return frozenset()
-    trial = _Trial(bundle, spec, tuple(golden_cases(bundle, network)), options.threads, isa)
-    return frozenset(
-        pair
-        for pair in waiting
-        for artefact in spec.artefacts
-        if artefact == bundle.find(network, pair.artefact) and trial.run(artefact, pair).status == "passed"
-    )
 
 
 def winners(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -240,7 +230,7 @@ def winners(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Trial:
     """One network's golden cases, for one pair after the other."""
 
     bundle: Bundle
@@ -248,12 +238,31 @@ class _Trial:
     cases: tuple[GoldenCase, ...]
     threads: int
     isa: str
+    gpu: Gpu | None = None
 
-    def run(self, artefact: Artefact, pair: Pair) -> ArtefactResult:
+    @staticmethod
+    def of(bundle: Bundle, network: str, threads: int, isa: str, gpu: Gpu | None = None) -> Trial:
+        """With the bundle's cases of that network. threads 0: all cores."""
+        cases = tuple(golden_cases(bundle, network))
+        return Trial(bundle, bundle.network(network), cases, threads, isa, gpu)
+
+    def measure(self, pair: Pair, best_ms: float | None = None) -> ArtefactResult:
+        """The cases of the artefact `auto` would take, and how long a window takes. best_ms: of the fastest
+        pair so far; one that is much slower is timed once."""
+        artefact = self.bundle.find(self.network.name, pair.artefact)
+        assert artefact is not None, "only pairs whose artefact is held are measured"
+        return self.run(artefact, pair, lambda runner, warm_up: self._time(runner, warm_up, best_ms))
+
+    def run(
+        self, artefact: Artefact, pair: Pair, timed: Callable[[Runner, Timed], Timed] | None = None
+    ) -> ArtefactResult:
+        """The cases of one artefact on one pair, in a runner of its own; then what `timed` makes of it, told
+        how long a case took."""
         allowed = pair in allowed_pairs(self.bundle, self.network.name, self.isa)
         untried = ArtefactResult(
-            *(self.network.name, artefact.file, artefact.precision, pair.backend, self.isa),
-            *("skipped", missing_here(pair, self.isa)),
+            *(self.network.name, artefact.file, artefact.precision, pair.backend),
+            *(self.isa if self.gpu is None or not pair.on_gpu else self.gpu.capability, "skipped"),
+            missing_on(pair, self.gpu) if pair.on_gpu else missing_here(pair, self.isa),
             execution=pair.precision,
             allowed=allowed,
         )
@@ -261,21 +270,50 @@ class _Trial:
             return untried
         tolerance = TOLERANCES[pair.precision if pair.artefact == "fp32" else pair.artefact]
         try:
-            with open_pair(self.bundle, self.network.name, pair, self.threads) as runner:
+            with open_pair(self.bundle, self.network.name, pair, self.threads, self.gpu) as runner:
                 ran_in = runner.describe().precision
-                results = tuple(compare(c, runner.infer(c.inputs), tolerance) for c in self.cases)
+                results, spent = self._compare(runner, tolerance)
+                sound = ran_in == pair.precision and all(results)
+                best = timed(runner, spent) if timed is not None and sound else None
         except BackendError as error:
             return replace(untried, why=error.message)
         except BundleError as error:
             return replace(untried, status="failed", why=error.message)
         if ran_in != pair.precision:
-            return replace(untried, why=f"{pair.backend} runs it in {ran_in}")
+            return replace(untried, why=f"{pair.backend} runs it in {ran_in}", cases=results)
         if not results:
-            return replace(untried, status="untested", why="no golden case of this network")
+            return replace(untried, status="untested", why="no golden case of this network", **_speed(best))
         failed = [result.case for result in results if not result]
         status: Literal["passed", "failed"] = "failed" if failed else "passed"
         why = f"out of tolerance: {', '.join(failed)}" if failed else f"{len(results)} golden cases"
-        return replace(untried, status=status, why=why, cases=results)
+        return replace(untried, status=status, why=why, cases=results, **_speed(best))
+
+    def _compare(self, runner: Runner, tolerance: Tolerance) -> tuple[tuple[CaseResult, ...], Timed]:
+        """Every case, and how long the quickest took."""
+        results, taken = [], []
+        for case in self.cases:
+            outputs, spent = timed_window(runner, case.inputs)
+            taken.append(spent)
+            results.append(compare(case, outputs, tolerance))
+        return tuple(results), min(taken, default=Timed(math.inf, math.inf, False))
+
+    def _time(self, runner: Runner, warm_up: Timed, best_ms: float | None) -> Timed:
+        """The least of a few windows. warm_up: of the golden cases before them."""
+        inputs = self.cases[0].inputs if self.cases else {IMAGE: self._noise()}
+        hopeless = math.inf if best_ms is None else _SLOW * best_ms
+        taken = [warm_up] if self.cases else []
+        while len(taken) <= _TIMES and (not taken or min(taken).ms <= hopeless):
+            taken.append(timed_window(runner, inputs)[1])
+        least = min(one.cpu_ms for one in taken)
+        return Timed(min(taken).ms, least, any(one.busy for one in taken))
+
+    def _noise(self) -> NDArray[np.float32]:
+        shape = (1, len(self.network.inputs), *self.network.window)
+        return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def _speed(best: Timed | None) -> dict[str, Any]:
+    return {} if best is None else {"ms": best.ms, "cpu_ms": best.cpu_ms, "busy": best.busy}
 
 
 def _never_here(network: NetworkSpec, artefact: Artefact) -> ArtefactResult:
@@ -286,7 +324,7 @@ def _never_here(network: NetworkSpec, artefact: Artefact) -> ArtefactResult:
         return ArtefactResult(*facts, "tensorrt", "", "skipped", why, execution=artefact.precision)
     built, gpus = artefact.engine, find_gpus()
     known = "executed where it was built" if built.executed else "built, not executed"
-    why = f"{known}: {'no GPU' if gpus.why else 'no TensorRT runner in this version'}"
+    why = f"{known}: {'no GPU' if gpus.why else 'run it with --backend tensorrt, which tries it first'}"
     return ArtefactResult(
         *(*facts, built.runtime, built.compute_capability, "skipped", why), execution=artefact.precision
     )

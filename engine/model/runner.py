@@ -34,15 +34,24 @@ class Runner(Protocol):
         """What really runs."""
         ...
 
+    @property
+    def at_once(self) -> int:
+        """How many windows it likes to be given together, along the first axis; 1: one after the other."""
+        ...
+
 
 class FakeRunner:
     """A runner whose outputs a function makes: for tests and for trying an engine without a network."""
 
     def __init__(
-        self, outputs: Callable[[Mapping[str, NDArray[np.float32]]], Arrays], artefact: str = "fake.onnx"
+        self,
+        outputs: Callable[[Mapping[str, NDArray[np.float32]]], Arrays],
+        artefact: str = "fake.onnx",
+        at_once: int = 1,
     ) -> None:
         self._outputs = outputs
         self._artefact = artefact
+        self.at_once = at_once
 
     def __enter__(self) -> Self:
         return self

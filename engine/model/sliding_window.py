@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from npc_edge.engine.errors import BundleError
 from npc_edge.engine.model.manifest import NetworkSpec
 from npc_edge.engine.model.runner import IMAGE, Arrays, Runner
 from npc_edge.engine.types import ModelInput, Predictions, Watch
+from npc_edge.kernels.windows import gaussian_weight
 
 OnWindow = Callable[[int, int], None]
 """Called after each window with how many are done and how many there are."""
@@ -26,18 +28,20 @@ def infer(
     network: NetworkSpec,
     watch: Watch,
     on_window: OnWindow | None = None,
+    at_once: int = 1,
 ) -> Predictions:
     """Run the network over its input, raw outputs on the input's grid; the watch is asked before each window.
 
     Maps (1, K, Z, Y, X) of several windows are averaged with a Gaussian centred on each window; of scores
-    (1, K) the largest counts. Raises BundleError when an output is missing or has another shape.
+    (1, K) the largest counts. at_once: how many windows the runner is given together (`memory.plan`). Raises
+    BundleError when an output is missing or has another shape.
     """
     boxes = list(windows(model_input.geometry.shape, network))
     if len(boxes) == 1:
         watch.check()
         outputs = run_window(runner, model_input, boxes[0], network)
     else:
-        outputs = _blend(runner, model_input, network, watch, on_window)
+        outputs = _blend(runner, model_input, network, _Pace(watch, on_window, at_once))
     if on_window is not None and len(boxes) == 1:
         on_window(1, 1)
     return Predictions(outputs, model_input.geometry)
@@ -59,7 +63,7 @@ def run_window(runner: Runner, model_input: ModelInput, box: Box, network: Netwo
 
 
 def run_image(runner: Runner, window: NDArray[np.float32], network: NetworkSpec) -> Arrays:
-    """The same of the window itself, (1, C, Z, Y, X)."""
+    """The same of the window itself, (N, C, Z, Y, X): N windows together."""
     image = np.ascontiguousarray(window)
     given = runner.infer({IMAGE: image})
     outputs: Arrays = {}
@@ -68,52 +72,56 @@ def run_image(runner: Runner, window: NDArray[np.float32], network: NetworkSpec)
             raise BundleError(f"network {network.name} gave no output {output.name}")
         array = given[output.name]
         wanted = 2 if output.kind == "detection" else 5
-        right = array.ndim == wanted and array.shape[0] == 1 and array.shape[2:] in ((), network.window)
+        right = array.ndim == wanted and len(array) == len(image) and array.shape[2:] in ((), network.window)
         if not right or (output.kind in ("tumour", "heatmap", "detection") and array.shape[1] != 1):
             raise BundleError(f"output {output.name} of network {network.name} has shape {array.shape}")
         outputs[output.name] = array
     return outputs
 
 
-def _blend(
-    runner: Runner,
-    model_input: ModelInput,
-    network: NetworkSpec,
-    watch: Watch,
-    on_window: OnWindow | None,
-) -> Arrays:
+@dataclass(frozen=True)
+class _Pace:
+    """How windows follow one another: who may stop them, who is told, how many go together."""
+
+    watch: Watch
+    on_window: OnWindow | None
+    at_once: int
+
+
+def _blend(runner: Runner, model_input: ModelInput, network: NetworkSpec, pace: _Pace) -> Arrays:
     shape = model_input.geometry.shape
     boxes = list(windows(shape, network))
     weight = gaussian_weight(network.window)
     total = np.zeros(shape, dtype=np.float32)
     outputs: Arrays = {}
-    for done, box in enumerate(boxes, start=1):
-        watch.check()
-        for name, array in run_window(runner, model_input, box, network).items():
-            if array.ndim == 2:
-                outputs[name] = np.maximum(outputs[name], array) if name in outputs else array
-                continue
-            if name not in outputs:
-                outputs[name] = np.zeros((1, array.shape[1], *shape), dtype=np.float32)
-            outputs[name][(slice(None), slice(None), *box)] += array * weight
-        total[box] += weight
-        if on_window is not None:
-            on_window(done, len(boxes))
+    for first in range(0, len(boxes), pace.at_once):
+        pace.watch.check()
+        group = boxes[first : first + pace.at_once]
+        images = [model_input.array[(slice(None), slice(None), *box)] for box in group]
+        made = run_image(runner, images[0] if len(images) == 1 else np.concatenate(images), network)
+        for number, box in enumerate(group):
+            one = {name: array[number : number + 1] for name, array in made.items()}
+            _add(outputs, one, box, weight, shape)
+            total[box] += weight
+            if pace.on_window is not None:
+                pace.on_window(first + number + 1, len(boxes))
     for array in outputs.values():
         if array.ndim == 5:
             array /= total
     return outputs
 
 
-def gaussian_weight(window: tuple[int, int, int]) -> NDArray[np.float32]:
-    """(Z, Y, X) float32: 1 in the middle, sigma an eighth of the window, never below a thousandth."""
-    weight = np.ones((1, 1, 1))
-    for axis, length in enumerate(window):
-        distance = (np.arange(length) - (length - 1) / 2) / (length / 8)
-        shape = [1, 1, 1]
-        shape[axis] = length
-        weight = weight * np.exp(-0.5 * distance**2).reshape(shape)
-    return np.maximum(weight, 1e-3).astype(np.float32)
+def _add(
+    outputs: Arrays, made: Arrays, box: Box, weight: NDArray[np.float32], shape: tuple[int, int, int]
+) -> None:
+    """What one window said joins what the others said."""
+    for name, array in made.items():
+        if array.ndim == 2:
+            outputs[name] = np.maximum(outputs[name], array) if name in outputs else array
+            continue
+        if name not in outputs:
+            outputs[name] = np.zeros((1, array.shape[1], *shape), dtype=np.float32)
+        outputs[name][(slice(None), slice(None), *box)] += array * weight
 
 
 def _starts(length: int, window: int, overlap: float) -> list[int]:

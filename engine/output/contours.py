@@ -44,8 +44,12 @@ def edge_loops(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[list[_Vertex
 
 def _directed_edges(mask: NDArray[np.bool_]) -> dict[_Vertex, list[_Vertex]]:
     """corner → the corners that voxel edges lead to from it, the mask on the right hand (y points down)."""
-    padded = np.pad(mask, 1)
     onward: dict[_Vertex, list[_Vertex]] = {}
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return onward
+    top, left = int(rows[0]), int(columns[0])
+    padded = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1)
     inside = padded[1:-1, 1:-1]
     sides = (
         (padded[:-2, 1:-1], (-1, -1), (1, -1)),  # top edge, left to right
@@ -55,8 +59,9 @@ def _directed_edges(mask: NDArray[np.bool_]) -> dict[_Vertex, list[_Vertex]]:
     )
     for neighbour, begin, end in sides:
         for y, x in np.argwhere(inside & ~neighbour).tolist():
-            corner = (2 * x + begin[0], 2 * y + begin[1])
-            onward.setdefault(corner, []).append((2 * x + end[0], 2 * y + end[1]))
+            across, down = 2 * (x + left), 2 * (y + top)
+            corner = (across + begin[0], down + begin[1])
+            onward.setdefault(corner, []).append((across + end[0], down + end[1]))
     return onward
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from npc_edge.engine.geometry import Geometry
@@ -25,7 +25,8 @@ DEMO_DICOM_CHECK = "demo_dicom"
 
 @dataclass(frozen=True)
 class RunFacts:
-    """How the run went, beside what it found. fingerprint: see `fingerprint.py`. timings_ms: station → ms."""
+    """How the run went, beside what it found. fingerprint: see `fingerprint.py`. timings_ms: station → ms.
+    memory_plan: network → how its windows went through memory, in words."""
 
     version: str
     bundle_name: str
@@ -37,6 +38,7 @@ class RunFacts:
     timings_ms: Mapping[str, float]
     peak_rss_mb: float
     correlation: str | None
+    memory_plan: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ class Outcome:
             return False
         detection = self.concluded.detection
         return (detection is None or detection.finding == "suspicious") and bool(
-            self.segmentation.tumour.any()
+            self.segmentation.tumour_slices
         )
 
     @property

@@ -65,7 +65,7 @@ def _refused(outcome: Outcome, doc: ResultDocument) -> list[Child]:
 
 def _concluded(outcome: Outcome, doc: ResultDocument) -> list[Child]:
     images = Images(outcome)
-    drawn = bool(outcome.segmentation.tumour.any())
+    drawn = bool(outcome.segmentation.tumour_slices)
     extent = images.extent()
     evidence = images.evidence()
     return [

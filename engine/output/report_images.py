@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,15 +48,15 @@ class Images:
         slices = extent_slices(self.masks.tumour)
         if not slices:
             return self._looked_at()
-        areas = self.masks.tumour.sum(axis=(1, 2))
+        areas = np.count_nonzero(self.masks.tumour, axis=(1, 2))
         top = slices[-1] if self._ascends() else slices[0]
         bottom = slices[0] if self._ascends() else slices[-1]
         largest = max(slices, key=lambda z: int(areas[z]))
-        made = [self._figure(Shot(largest, self._centre(), _EXTENT_MM, "largest cross-section", wide=True))]
+        made = [self._figure(Shot(largest, self._centre, _EXTENT_MM, "largest cross-section", wide=True))]
         for z in slices:
             if z != largest:
                 words = {top: "upper end", bottom: "lower end"}.get(z, "between")
-                made.append(self._figure(Shot(z, self._centre(), _EXTENT_MM, words)))
+                made.append(self._figure(Shot(z, self._centre, _EXTENT_MM, words)))
         return made
 
     def evidence(self) -> list[Markup]:
@@ -68,7 +69,7 @@ class Images:
         z = min(max(item.source_slice, 0), self.masks.tumour.shape[0] - 1)
         structure = self.structure_on(item, z)
         both = structure & (self.masks.tumour[z] > 0)
-        centre = _middle(both) or _middle(self.masks.tumour[z] > 0) or _middle(structure) or self._centre()
+        centre = _middle(both) or _middle(self.masks.tumour[z] > 0) or _middle(structure) or self._centre
         name = wording.structure(item.structure, item.side)
         words = f"{name}, {item.status} ({item.category})" if item.category else f"{name}, {item.status}"
         outlines = (Outline(structure, "structure"),)
@@ -81,17 +82,21 @@ class Images:
         shown = np.asarray(np.isin(self.masks.structures[z], wanted))
         paired = any(label.side == "paired" for label in labels)
         if paired and item.side in ("left", "right"):
-            shown &= self._left_of_middle(z) == (item.side == "left")
+            y, x = np.nonzero(shown)
+            index = np.column_stack([x, y, np.full(x.size, z)])
+            is_left = self.painter.grid.to_world(index)[:, 0] > self._middle_mm
+            shown[y, x] = is_left == (item.side == "left")
         return shown
 
-    def _left_of_middle(self, z: int) -> NDArray[np.bool_]:
-        """(Y, X) bool: pixels on the patient's left of the anatomy's middle; good enough for a picture."""
+    @cached_property
+    def _middle_mm(self) -> float:
+        """LPS x of the anatomy's middle, from every 97th of its voxels: good enough for a picture."""
         grid = self.painter.grid
-        places = np.argwhere(self.masks.structures)[::97, ::-1]
-        middle = grid.to_world(places)[:, 0].mean() if len(places) else grid.centre[0]
-        y, x = np.indices(grid.shape[1:])
-        index = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, z)])
-        return np.asarray((grid.to_world(index)[:, 0] > middle).reshape(x.shape))
+        places = np.flatnonzero(self.masks.structures > 0)[::97]
+        if not len(places):
+            return float(grid.centre[0])
+        z, y, x = np.unravel_index(places, self.masks.structures.shape)
+        return float(grid.to_world(np.column_stack([x, y, z]))[:, 0].mean())
 
     def _looked_at(self) -> list[Markup]:
         """Slices through the nasopharynx, or the middle of the window where no label says where it is."""
@@ -103,7 +108,7 @@ class Images:
         if not len(levels):
             return []
         chosen = sorted({int(levels[int(q * (len(levels) - 1))]) for q in (0.25, 0.5, 0.75)})
-        centre = _middle(place[chosen[len(chosen) // 2]]) or self._centre()
+        centre = _middle(place[chosen[len(chosen) // 2]]) or self._centre
         return [
             self._figure(Shot(z, centre, _EXTENT_MM, "level of the nasopharynx", wide=i == 0))
             for i, z in enumerate(chosen)
@@ -126,6 +131,7 @@ class Images:
         number = self.outcome.series_number(self.outcome.reference_volume)
         return wording.image_label(number, None if piece is None else piece.instance_number, z)
 
+    @cached_property
     def _centre(self) -> tuple[float, float]:
         """(y, x) that all extent pictures share, to be compared: the tumour's, or the slice's middle."""
         found = _middle(np.asarray(self.masks.tumour.max(axis=0) > 0))
@@ -138,7 +144,7 @@ class Images:
 
 def extent_slices(tumour: NDArray[np.uint8]) -> list[int]:
     """Slice indices: first, last, largest, and evenly between, five at most."""
-    areas = tumour.sum(axis=(1, 2))
+    areas = np.count_nonzero(tumour, axis=(1, 2))
     levels = np.flatnonzero(areas)
     if not len(levels):
         return []

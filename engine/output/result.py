@@ -207,6 +207,7 @@ def _runtime(facts: RunFacts) -> RuntimeEntry:
         artefact=None if runner is None else runner.artefact,
         backend_version=None if runner is None else runner.version,
         threads=None if runner is None else runner.threads,
+        memory_plan=dict(facts.memory_plan),
     )
 
 

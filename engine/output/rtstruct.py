@@ -47,7 +47,7 @@ def contours(outcome: Outcome) -> list[Contour]:
     """Every outline of the tumour mask, slice by slice."""
     masks, grid = outcome.segmentation, outcome.reference_volume.geometry
     made = []
-    for z in np.flatnonzero(masks.tumour.any(axis=(1, 2))).tolist():
+    for z in masks.tumour_slices:
         for loop in outlines(masks.tumour[z]):
             index = np.column_stack([loop, np.full(len(loop), float(z))])
             made.append(Contour(z, grid.to_world(index)))

@@ -150,6 +150,7 @@ class RuntimeEntry(Closed):
     artefact: str | None = None
     backend_version: str | None = None
     threads: int | None = None
+    memory_plan: dict[str, str] = {}
 
 
 class ResultDocument(Closed):

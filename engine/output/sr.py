@@ -170,13 +170,13 @@ def _group(
         "tracking_identifier": sr.TrackingIdentifier(
             uid=dicom.uids_of(outcome).uid(f"track.{name}"), identifier=seg.tracking_id(outcome, name)
         ),
-        "finding_type": seg.LESION if outcome.segmentation.tumour.any() else None,
+        "finding_type": seg.LESION if outcome.segmentation.tumour_slices else None,
         "algorithm_id": _algorithm(outcome),
         "finding_sites": [sr.FindingSite(anatomic_location=seg.NASOPHARYNX)],
         "measurements": _measurements(outcome),
         "qualitative_evaluations": _evaluations(outcome),
     }
-    if not outcome.segmentation.tumour.any():
+    if not outcome.segmentation.tumour_slices:
         return sr.MeasurementsAndQualitativeEvaluations(**common)
     segment = sr.ReferencedSegment(
         sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
@@ -194,7 +194,7 @@ def _measurements(outcome: Outcome) -> list[sr.Measurement]:
         made.append(sr.Measurement(_PROBABILITY, round(detection.probability * 100, 2), _PER_CENT))
     elif detection is not None:
         made.append(sr.Measurement(_MODEL_SCORE, round(detection.probability, 4), _UNITY))
-    if outcome.segmentation.tumour.any():
+    if outcome.segmentation.tumour_slices:
         made.append(sr.Measurement(_VOLUME, round(outcome.segmentation.volume_ml, 3), _MILLILITRE))
     return made
 
@@ -229,7 +229,7 @@ def _t_category(category: TCategory, system: Code) -> sr.QualitativeEvaluation:
 
 def _segmentation_header(outcome: Outcome) -> Sequence[Dataset]:
     """What the evidence list needs to know of seg.dcm."""
-    if not outcome.segmentation.tumour.any():
+    if not outcome.segmentation.tumour_slices:
         return []
     uids = dicom.uids_of(outcome)
     header = dicom.empty_patient(dicom.study_of(outcome).study_instance_uid)

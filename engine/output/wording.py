@@ -27,7 +27,7 @@ def headline(outcome: Outcome) -> str:
     if detection is not None:
         return HEADLINES[detection.finding]
     volume = outcome.segmentation.volume_ml
-    if not outcome.segmentation.tumour.any():
+    if not outcome.segmentation.tumour_slices:
         return "Nothing segmented; this bundle makes no statement on detection"
     return f"Segmentation of {volume:.1f} ml; this bundle makes no statement on detection"
 

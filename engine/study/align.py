@@ -39,15 +39,14 @@ class Offset:
     """How a volume lies against the reference.
 
     matrix: (4, 4), takes the volume's world points (LPS mm) to where they belong. mm: how far the
-    reference's middle moves. before, after: mutual information, larger is better.
-    settled: whether the search came to rest.
+    reference's middle moves. gain: relative, of mutual information by moving; 0 where the offset is too small
+    to move for, and the gain is not looked at. settled: whether the search came to rest.
     """
 
     matrix: Floats
     mm: float
     degrees: float
-    before: float
-    after: float
+    gain: float
     settled: bool
 
 
@@ -76,14 +75,12 @@ def _aligned(name: str, fixed: Volume, moving: Volume) -> tuple[Volume, QualityC
             "choose series that show the same region",
         )
     found = measure(fixed, moving)
-    gain = (found.after - found.before) / max(abs(found.before), 1e-6)
     told = f"{name} lies {found.mm:.1f} mm and {found.degrees:.1f}° from the reference"
-    if found.mm < UNTOUCHED_MM and found.degrees < UNTOUCHED_DEG:
+    if _is_little(found.mm, found.degrees):
         return moving, QualityCheck("alignment", True, f"{told}: left untouched")
-    if gain < MIN_GAIN:
-        detail = (
-            f"{name}: no clear offset; moving it by {found.mm:.1f} mm would match {100 * gain:.1f} % better"
-        )
+    if found.gain < MIN_GAIN:
+        better = f"{100 * found.gain:.1f} % better"
+        detail = f"{name}: no clear offset; moving it by {found.mm:.1f} mm would match {better}"
         return moving, QualityCheck("alignment", True, detail)
     if not found.settled or found.mm > CORRECTED_MM or found.degrees > CORRECTED_DEG:
         raise Refusal(
@@ -110,21 +107,34 @@ def measure(fixed: Volume, moving: Volume) -> Offset:
     A simplex can stall on the way to a large motion, so what it finds is taken up again until it stays put.
     """
     images = _coarse(fixed), _coarse(moving)
-    transform = _itk.Euler3DTransform()
-    transform.SetCenter(fixed.geometry.centre.tolist())
-    before = -_metric(*images, transform)
+    transform = _at_rest(fixed.geometry)
     found, settled = np.eye(4), False
     for _ in range(MAX_ROUNDS):
         _search(*images, transform)
         last, found = found, _matrix(transform)
         mm, degrees = _size(found @ np.linalg.inv(last), fixed.geometry)
-        settled = mm < UNTOUCHED_MM and degrees < UNTOUCHED_DEG
+        settled = _is_little(mm, degrees)
         if settled:
             break
     mm, degrees = _size(found, fixed.geometry)
+    gain = 0.0
+    if not _is_little(mm, degrees):
+        before, after = -_metric(*images, _at_rest(fixed.geometry)), -_metric(*images, transform)
+        gain = (after - before) / max(abs(before), 1e-6)
     # The transform maps points of the reference into the moving volume; geometry needs the way back.
     way_back = np.asarray(np.linalg.inv(found))
-    return Offset(way_back, mm, degrees, before, -_metric(*images, transform), settled)
+    return Offset(way_back, mm, degrees, gain, settled)
+
+
+def _at_rest(geometry: Geometry) -> Any:
+    """A rigid transform that moves nothing, its centre of rotation in the middle of a grid."""
+    transform = _itk.Euler3DTransform()
+    transform.SetCenter(geometry.centre.tolist())
+    return transform
+
+
+def _is_little(mm: float, degrees: float) -> bool:
+    return mm < UNTOUCHED_MM and degrees < UNTOUCHED_DEG
 
 
 def _search(fixed: Any, moving: Any, transform: Any) -> None:

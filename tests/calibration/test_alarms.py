@@ -37,13 +37,13 @@ def test_alarms_are_what_is_not_quiet_the_worst_first() -> None:
 
 def test_an_acknowledged_alarm_comes_last_and_counts_no_more() -> None:
     alarms = open_alarms(VERDICTS, [acknowledge(ACT, NOW)], NOW)
-    assert [a.verdict.watcher for a in alarms] == [WATCH.watcher, LATENCY.watcher, ACT.watcher]
+    assert [a.verdict.watcher for a in alarms] == [LATENCY.watcher, ACT.watcher, WATCH.watcher]
     assert worst(alarms) == "watch"
     assert exit_code(alarms) == 10
 
 
 def test_an_acknowledgement_is_of_one_watcher_and_one_group() -> None:
-    other = replace(ACT, group="station=scanner A")
+    other = replace(ACT, group="station=scanner A", since=10)
     assert names((ACT, other), ACT) == [(other.watcher, False), (ACT.watcher, True)]
 
 
@@ -77,6 +77,23 @@ def test_what_saw_one_change_is_one_incident_and_acknowledged_together() -> None
     known = open_alarms((ACT, near, far, LATENCY, window), [acknowledge(ACT, NOW)], NOW)
     assert [a.verdict for a in known if a.acknowledged is None] == [far, LATENCY]
     assert exit_code(known) == 10
+
+
+def test_a_timeless_alarm_goes_with_another_watcher_of_its_quantity() -> None:
+    fact = replace(ACT, watcher="T2 fat suppression=yes.cusum", group="all")
+    median = replace(WATCH, watcher="t2.median.cusum", since=ACT.since)
+    psi = replace(WATCH, watcher="t2.median.psi", since=None, check_first="See its CUSUM.")
+    assert names((fact, median, psi), fact) == [
+        (fact.watcher, True),
+        (median.watcher, True),
+        (psi.watcher, True),
+    ]
+
+
+def test_change_points_of_a_long_series_may_lie_farther_apart() -> None:
+    long = replace(ACT, cases=50_000, since=30_000)
+    alarms = open_alarms((long, replace(WATCH, since=31_000), replace(LATENCY, since=31_001)), [], NOW)
+    assert [len(together) for together in incidents(alarms)] == [2, 1]
 
 
 def test_an_acknowledged_watch_does_not_cover_an_act_of_the_same_change() -> None:

@@ -1,11 +1,14 @@
 """A session from Python: a refusal is a value, a fault an error; deadlines, cancellation, progress."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
+import quantizable
 
 from npc_edge.bench.phantom.study import PhantomSpec, write_phantom
 from npc_edge.engine import Options, Session
@@ -154,3 +157,90 @@ def test_what_is_not_there_is_an_error_when_opening(tmp_path: Path) -> None:
         pass
     with pytest.raises(BackendError), Session(options=Options(backend="tensorrt", state=tmp_path / "s")):
         pass
+
+
+def test_studies_one_after_the_other_are_read_ahead_and_answer_alike(
+    session: Session, study: Path, tmp_path: Path
+) -> None:
+    """a, one that is refused, a again: with the next one read meanwhile, and each by itself."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    gone = tmp_path / "gone"
+    alone = session.run(study)
+    first = session.run(study, then=empty)
+    second = session.run(empty, then=gone)
+    with pytest.raises(UsageError, match="gone"):
+        session.run(gone, then=study)
+    third = session.run(study)
+    assert [reason.code for reason in second.document.reasons] == ["NO_MR"]
+    for other in (first, third):
+        assert other.document.runtime.fingerprint == alone.document.runtime.fingerprint
+        assert other.document.detection == alone.document.detection
+        assert other.document.quality == alone.document.quality
+        assert other.document.study == alone.document.study
+        assert other.findings is not None
+        assert alone.findings is not None
+        assert np.array_equal(other.findings.segmentation.tumour, alone.findings.segmentation.tumour)
+    assert third.document.runtime.timings_ms["read"] > 0, "what reading took is told although it was hidden"
+
+
+def test_a_study_that_was_read_ahead_and_is_not_run_harms_no_other(session: Session, study: Path) -> None:
+    expected = session.run(study).document.runtime.fingerprint
+    session.run(study, then=study.parent / "truth")
+    assert session.run(study).document.runtime.fingerprint == expected
+
+
+def test_cancelling_does_not_leave_the_reader_busy(session: Session, study: Path) -> None:
+    cancel = Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        session.run(study, cancel=cancel, then=study)
+    assert session.run(study).outcome == "result"
+
+
+def test_the_progress_of_a_study_read_ahead_walks_through_the_same_stations(
+    session: Session, study: Path
+) -> None:
+    session.run(study, then=study)
+    steps: list[Progress] = []
+    session.run(study, on_progress=steps.append)
+    assert [s.station for s in steps][:4] == ["read", "select", "assemble", "align"]
+
+
+def test_what_ran_and_what_it_took_is_in_the_result(session: Session, study: Path) -> None:
+    runtime = session.run(study).document.runtime
+    chosen = {choice.network: choice.pair for choice in session.choices}["npc"]
+    assert (runtime.backend, runtime.precision, runtime.fallback) == (chosen.backend, chosen.precision, None)
+    assert set(runtime.memory_plan) == {"locator", "npc"}
+    assert runtime.memory_plan["npc"].startswith("1 windows, 1 at once: ")
+
+
+def test_after_the_last_study_the_networks_are_gone_and_the_files_are_not(
+    session: Session, study: Path, tmp_path: Path
+) -> None:
+    with Session(options=Options(state=session.options.state)) as own:
+        result = own.run(study, tmp_path / "out", last=True)
+        assert result.outcome == "result"
+        assert result.document.runtime.backend == own.choices[-1].pair.backend
+        with pytest.raises(BackendError, match="not open"):
+            own.run(study)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_memory_does_not_grow_over_many_runs(tmp_path: Path) -> None:
+    """Twenty small runs in one session, after a few that fill what is kept on purpose."""
+    root = quantizable.write_parts(tmp_path / "bundle")
+    pack(root, quantizable.manifest(), None)
+    small = write_phantom(PhantomSpec("T2", seed=5, matrix=96, slices=16), tmp_path / "phantom") / "study"
+    with Session(root, Options(allow_unsigned=True, state=tmp_path / "s", threads=1)) as own:
+        for _ in range(5):
+            own.run(small, then=small)
+        before = resident_mb()
+        for _ in range(20):
+            own.run(small, then=small)
+        assert resident_mb() - before < 25
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

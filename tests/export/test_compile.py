@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
 from enum import Enum
@@ -11,8 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import tiny_bundle
 import tiny_qdq
-from cli import run
+from cli import PROGRAM, run
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from npc_edge.engine.errors import BackendError, BundleError, UsageError
@@ -20,7 +23,7 @@ from npc_edge.engine.model import acceptance
 from npc_edge.engine.model.bundle import Bundle, load
 from npc_edge.engine.model.runners.tensorrt_build import TensorRt, load_tensorrt
 from npc_edge.engine.types import Options
-from npc_edge.export.compile import Wanted, compile_bundle
+from npc_edge.export.compile import Wanted, Watching, compile_bundle
 from npc_edge.export.pack import pack
 from npc_edge.export.sign import public_bytes, write_keys
 
@@ -58,9 +61,11 @@ def test_engines_join_the_bundle_as_built_and_never_executed(root: Path, rtx: Te
     before = digests(root)
     told: list[tuple[str, float]] = []
     wanted = Wanted(("sm86", "sm120"), ("fp32", "int8-s8s8"))
-    built = compile_bundle(opened(root), wanted, rtx, KEY, lambda file, done: told.append((file, done)))
+    done: list[str] = []
+    watching = Watching(lambda file, all_: told.append((file, all_)), lambda b: done.append(b.artefact.file))
+    built = compile_bundle(opened(root), wanted, rtx, KEY, watching)
     names = [f"artefacts/npc.{p}.{sm}.engine" for p in wanted.precisions for sm in wanted.targets]
-    assert [one.artefact.file for one in built] == names
+    assert [one.artefact.file for one in built] == names == done
     assert sorted(path.name for path in root.parent.iterdir()) == ["bundle"]
     after = digests(root)
     same = set(before) - {"manifest.json", "SIGNATURE"}
@@ -82,10 +87,30 @@ def test_engines_join_the_bundle_as_built_and_never_executed(root: Path, rtx: Te
     skipped = [result for result in results if result.file in names]
     assert len(skipped) == 4
     assert all(r.status == "skipped" and r.why.startswith("built, not executed: no ") for r in skipped)
-    for name in names:
-        fractions = [done for file, done in told if file == name]
-        assert fractions == sorted(fractions)
-        assert 0 < fractions[0] <= fractions[-1] <= 1
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(fractions)
+    for number, name in enumerate(names):
+        own = [fraction for file, fraction in told if file == name]
+        assert (own[0], own[-1]) == (number / 4, (number + 1) / 4)
+        assert len(own) > 2  # told on the way, too
+
+
+def test_a_locator_without_the_precision_is_built_in_fp32(tmp_path: Path, rtx: TensorRt) -> None:
+    """As the engine runs it: what is asked is asked of the network that decides."""
+    root = tiny_bundle.write_parts(tmp_path / "bundle")
+    half = {"precision": "fp16", "file": "artefacts/npc.fp16.onnx"}
+    (root / half["file"]).write_bytes((root / "artefacts" / "npc.fp32.onnx").read_bytes())
+    made = tiny_bundle.manifest()
+    made["networks"][1]["artefacts"].append(half)
+    pack(root, made, KEY)
+    for precisions in ((), ("fp16",)):
+        built = compile_bundle(opened(root), Wanted(("sm86",), precisions), rtx, KEY)
+        assert [(one.network, one.artefact.precision) for one in built] == [
+            ("locator", "fp32"),
+            ("npc", "fp16"),
+        ]
+    with pytest.raises(BundleError, match="network npc of tiny 1 holds no int8-s8s8 artefact"):
+        compile_bundle(opened(root), Wanted(("sm86",), ("int8-s8s8",)), rtx, KEY)
 
 
 def test_building_again_replaces_the_engine(root: Path, rtx: TensorRt) -> None:
@@ -152,6 +177,46 @@ def test_the_command_signs_anew_and_says_what_it_built(root: Path, tmp_path: Pat
     assert told.returncode == 0, told.stderr
     engine = [a for a in json.loads(told.stdout)["artefacts"] if a["file"].endswith(".engine")]
     assert [a["status"] for a in engine] == ["skipped"]
+
+
+def test_a_full_disk_leaves_the_bundle_as_it_was(root: Path, tmp_path: Path, rtx: TensorRt) -> None:
+    """A limit on the size of a file fails a write as a full disk does."""
+    private, _ = write_keys(tmp_path / "site")
+    before, state = digests(root), ["--state", tmp_path / "state"]
+    asked = ["--target", "sm86", "--precision", "int8", "--key", private, "--allow-unsigned"]
+    ran = subprocess.run(
+        ["bash", "-c", 'ulimit -f 4; exec "$@"', "bash", *PROGRAM, "compile", root, *asked, *state],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 6, ran.stderr
+    assert ran.stderr == "npc-edge: the engines cannot be written: File too large\n"
+    assert digests(root) == before
+    assert sorted(path.name for path in root.parent.iterdir()) == ["bundle", "site.key", "site.pub", "state"]
+
+
+def test_a_terminal_sees_a_bar_and_the_lines_after_it(root: Path, tmp_path: Path, rtx: TensorRt) -> None:
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
+    private, _ = write_keys(tmp_path / "site")
+    asked = ["--target", "sm86,sm89", "--precision", "int8", "--key", private, "--allow-unsigned"]
+    ours, theirs = pty.openpty()
+    ran = subprocess.run(
+        [*PROGRAM, "compile", root, *asked, "--state", tmp_path / "state"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        check=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    shown = os.read(ours, 1 << 20).decode()
+    os.close(ours)
+    assert "artefacts/npc.int8-s8s8.sm89.engine ━" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert [line.split(":")[0][-11:] for line in ran.stdout.splitlines()[:2]] == [
+        "sm86.engine",
+        "sm89.engine",
+    ]
 
 
 class Capability(Enum):

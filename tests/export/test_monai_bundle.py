@@ -14,11 +14,12 @@ pytest.importorskip("monai", reason="monai is not installed")
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from npc_edge.engine.errors import BundleError, UsageError
+from npc_edge.engine.findings.segment import segment
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.bundle import load
 from npc_edge.engine.model.prepare import prepare
 from npc_edge.engine.model.runners import open_runner
-from npc_edge.engine.types import Options, Volume
+from npc_edge.engine.types import Options, Predictions, Volume, Watch
 from npc_edge.export.monai_bundle import Oriented, bundle_of_monai, plan
 from npc_edge.export.monai_config import read_config
 from npc_edge.export.sign import public_bytes
@@ -111,6 +112,13 @@ def changed(*path: Any, value: Any) -> dict[str, Any]:
     return document
 
 
+def step(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"_target_": name, "keys": "image", **arguments}
+
+
+PRE, POST = ("preprocessing", "transforms"), ("postprocessing", "transforms")
+
+
 def test_its_numbers_become_the_spec_s(tmp_path: Path) -> None:
     config, spec = plan(write(tmp_path), tmp_path / "spec.toml")
     network = spec.network
@@ -120,7 +128,42 @@ def test_its_numbers_become_the_spec_s(tmp_path: Path) -> None:
     assert network.inputs == ("t1", "t2")
     assert [(output.name, output.kind) for output in network.outputs] == [("segmentation", "segmentation")]
     assert (spec.version, spec.provenance.training_data) == ("0.3.1", "somewhere")
-    assert [note[:14] for note in config.notes] == ["MONAI's argmax"]
+    assert spec.tumour is not None
+    assert (spec.tumour.rule, spec.tumour.threshold) == ("argmax", 0.5)
+    assert config.notes == ()
+
+
+def by_threshold(value: float) -> dict[str, Any]:
+    """The same bundle with a sigmoid and a threshold at its end."""
+    inference = changed(*POST, 0, value=step("Activationsd", sigmoid=True))
+    inference["postprocessing"]["transforms"][2] = step("AsDiscreted", threshold=value)
+    return inference
+
+
+def test_a_threshold_is_no_argmax(tmp_path: Path) -> None:
+    spec = SPEC.replace("tumour = { threshold = 0.5 }", "")
+    _, made = plan(write(tmp_path, by_threshold(0.3), spec), tmp_path / "spec.toml")
+    assert made.tumour is not None
+    assert (made.tumour.rule, made.tumour.threshold) == ("threshold", 0.3)
+    assert [output.kind for output in made.network.outputs] == ["tumour"]
+
+
+@pytest.mark.parametrize(
+    ("inference", "tumour", "said"),
+    [
+        (INFERENCE, '{ rule = "threshold", threshold = 0.5 }', "tumour.rule is threshold, the MONAI bundle"),
+        (None, '{ rule = "argmax", threshold = 0.3 }', "tumour.rule is argmax, the MONAI bundle says thresh"),
+        (None, "{ threshold = 0.4 }", "tumour.threshold is 0.4, the MONAI bundle says 0.3"),
+        (None, "0.3", "tumour"),
+    ],
+)
+def test_a_spec_that_makes_another_mask_is_refused(
+    tmp_path: Path, inference: dict[str, Any] | None, tumour: str, said: str
+) -> None:
+    spec = SPEC.replace("{ threshold = 0.5 }", tumour)
+    with pytest.raises(UsageError) as caught:
+        plan(write(tmp_path, inference or by_threshold(0.3), spec), tmp_path / "spec.toml")
+    assert said in caught.value.one_line()
 
 
 def test_yaml_is_read_too(tmp_path: Path) -> None:
@@ -129,13 +172,6 @@ def test_yaml_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "configs" / "inference.json").unlink()
     (tmp_path / "configs" / "inference.yaml").write_text(yaml.safe_dump(INFERENCE))
     assert plan(tmp_path, tmp_path / "spec.toml")[1].network.window == (48, 32, 16)
-
-
-def step(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"_target_": name, "keys": "image", **arguments}
-
-
-PRE, POST = ("preprocessing", "transforms"), ("postprocessing", "transforms")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +195,8 @@ PRE, POST = ("preprocessing", "transforms"), ("postprocessing", "transforms")
             changed(*POST, 3, value=step("KeepLargestConnectedComponentd")),
             "KeepLargestConnectedComponent is not",
         ),
+        (changed(*POST, 2, value=step("AsDiscreted", argmax=True, threshold=0.5)), "a mask of a mask"),
+        (changed(*POST, 3, value=step("AsDiscreted", argmax=True)), "a mask of a mask"),
         (changed("network_def", "features", value="$print('run')"), "is a program"),
         (changed("network_def", "features", value="@nowhere"), "refers to @nowhere"),
         (changed("network_def", value="$scripts.net()"), "defines no network"),
@@ -234,6 +272,7 @@ def test_the_bundle_says_what_monai_says(tmp_path: Path) -> None:
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms.compose import Compose
     from monai.transforms.intensity.dictionary import NormalizeIntensityd
+    from monai.transforms.post.array import AsDiscrete
     from monai.transforms.spatial.dictionary import Orientationd, Spacingd
 
     folder = write(tmp_path / "monai")
@@ -284,3 +323,11 @@ def test_the_bundle_says_what_monai_says(tmp_path: Path) -> None:
         found = runner.infer({"image": prepared.array})["segmentation"]
     theirs = on_our_axes(expected)
     assert np.abs(found - theirs).max() < 1e-3 * np.abs(theirs).max()
+    # On the model's own grid nothing is interpolated: the mask is MONAI's argmax, but where labels are alike.
+    seen_by = Volume(np.zeros(prepared.geometry.shape, np.float32), prepared.geometry)
+    mask = segment(Predictions({"segmentation": found}, prepared.geometry), seen_by, bundle.manifest, Watch())
+    wanted = torch.from_numpy(np.ascontiguousarray(theirs))
+    largest = AsDiscrete(argmax=True)(wanted[0])[0].numpy() == 1
+    assert 0.05 < largest.mean() < 0.95
+    assert (mask.tumour.astype(bool) != largest).mean() < 1e-3
+    assert ((mask.tumour_probability >= 0.5) != largest).mean() > 0.01  # a threshold would say otherwise

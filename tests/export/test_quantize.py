@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import cli
 import onnx
+import openvino_run
+import public_layout
 import pytest
 import quantizable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx_nets import unet
 
+from npc_edge.bench.phantom.protocol import PhantomSpec
 from npc_edge.engine.cohort import find_cases
 from npc_edge.engine.errors import BundleError, UsageError
 from npc_edge.engine.model.acceptance import verify
 from npc_edge.engine.model.bundle import load
 from npc_edge.engine.model.manifest import Artefact
+from npc_edge.engine.model.metrics import relative_error
 from npc_edge.engine.model.parity import Limits
 from npc_edge.engine.site import accept
 from npc_edge.engine.types import Options
-from npc_edge.export.gate import Asked, gate
+from npc_edge.export import graph
+from npc_edge.export.gate import Asked, explained, gate
 from npc_edge.export.observe import observe
 from npc_edge.export.pack import pack
 from npc_edge.export.qdq import activations, quantize
@@ -92,6 +99,9 @@ def test_the_report_shows_every_pair_and_the_golden_cases_hold(int8: tuple[Path,
     assert report.count("within the gate") == len(lowered.pairs) == 3
     assert report.count("<svg") >= 3 * len(lowered.pairs)
     assert "http" not in report
+    card = (root / "model_card.md").read_text(encoding="utf-8")
+    assert card.startswith("# tiny\n")
+    assert card.count("| npc.int8-") == 3
     results = {(r.precision, r.backend): r.status for r in verify(load(root, KEYS), Options(threads=1))}
     assert "failed" not in results.values()
 
@@ -129,6 +139,31 @@ def test_what_fails_the_gate_is_not_in_the_bundle_and_the_bundle_is_as_it_was(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from npc_edge.engine.errors import OutputError
+from npc_edge.export.quantize import Order, lower
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    lower(Path(sys.argv[1]), Order("fp16", Path(sys.argv[2])), None, [], print)
+except OutputError as error:
+    print("refused:", error.one_line())
+"""
+
+
+def test_a_full_disk_leaves_the_bundle_as_it_was(tmp_path: Path, cases: Path) -> None:
+    """A limit on the size of a file fails a write as a full disk does."""
+    root = packed(tmp_path)
+    before = digest(root)
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL, root, cases], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == "refused: the bundle cannot be written: File too large\n", ran.stderr[-1000:]
+    assert digest(root) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
+
+
 def test_signed_activations_on_openvino_are_refused(tmp_path: Path, cases: Path) -> None:
     """The known fault, planted: a runtime that is silently wrong on one flavour and right on the other."""
     root = quantizable.write_parts(tmp_path / "bundle", unet(quantizable.WINDOW, seed=2))
@@ -148,6 +183,24 @@ def test_signed_activations_on_openvino_are_refused(tmp_path: Path, cases: Path)
     assert not wrong.verdict
     assert "Dice" in wrong.verdict.why[0]
     assert all(one.verdict for one in right)
+    planted = onnx.load(str(tmp_path / "npc.int8-s8s8.onnx"))
+    named = explained(wrong, model, planted, inputs, 1).diverged
+    assert named.startswith(f"{first_wrong(model, planted, inputs[0])} (Conv), by ")
+    assert named.endswith(" of its range on openvino")
+    assert explained(right[0], model, planted, inputs, 1).diverged == ""  # the file itself is right
+
+
+def first_wrong(model: onnx.ModelProto, planted: onnx.ModelProto, inputs: graph.Arrays) -> str:
+    """The first convolution, one after the other, whose output on OpenVINO is not the original's."""
+    for node in graph.tidy(model).graph.node:
+        name = node.output[0]
+        if node.op_type != "Conv":
+            continue
+        expected = graph.run(graph.cut(model, [name]), inputs)[name]
+        found = openvino_run.run(graph.cut(planted, [name]), inputs)[name]
+        if relative_error(found, expected) > 0.1:
+            return node.name
+    raise AssertionError("OpenVINO is right about every convolution")
 
 
 def test_a_site_repeats_it_on_cases_of_its_own(int8: tuple[Path, Lowered], cases: Path) -> None:
@@ -162,6 +215,25 @@ def test_a_site_repeats_it_on_cases_of_its_own(int8: tuple[Path, Lowered], cases
             assert again.verdict.relative_error == pytest.approx(pair.verdict.relative_error, rel=1e-3)
     assert not tried["fp32", "openvino"].allowed  # nobody measured it for this bundle
     assert site.refused == ()
+
+
+def test_the_public_layout_is_a_cohort_for_both(
+    int8: tuple[Path, Lowered], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Patients as the public data set has them, traps included: every third mask lacks a slice."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    for number in (2, 3):
+        spec = PhantomSpec("T2", seed=5 + number, vendor="ge", matrix=96, slices=16, with_contrast=True)
+        public_layout.write_patient(spec, tmp_path / "public", number, scratch)
+    root = packed(tmp_path)
+    (pair,) = lower(root, Order("fp32", tmp_path / "public", threads=1), KEY, KEYS, quiet).pairs[:1]
+    assert [one.case for one in pair.cases] == ["002", "003"]
+    assert all(one.npc and one.dice_reference is not None for one in pair.cases)
+    site = accept(load(int8[0], KEYS), find_cases(tmp_path / "public"), 1, quiet)
+    assert site.refused == ()
+    assert {one.verdict.cases for one in site.pairs} == {2}
+    assert all(one.verdict.against_truth for one in site.pairs)
+    assert any(note.startswith("003: ROI-T1.nii has") for note in site.notes)
 
 
 def test_the_commands_say_what_is_missing_and_print_json(

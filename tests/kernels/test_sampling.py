@@ -43,6 +43,25 @@ def test_inside_ends_half_a_voxel_beyond_the_last_centre() -> None:
     assert covered[0, 0].tolist() == [False, True, True, True, True, True, False, False]
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_inside_is_decided_voxel_by_voxel(seed: int) -> None:
+    """Its shortcuts, grids that lie inside as a whole and axes that do not matter, change no voxel."""
+    rng = np.random.default_rng(seed)
+    mapping = np.eye(4)
+    mapping[:3, :3] = (
+        rng.normal(size=(3, 3)) * (rng.random((3, 3)) < (0.4, 1.0)[seed % 2]) * rng.choice([0.1, 1])
+    )
+    mapping[:3, 3] = rng.uniform(-1, 6, size=3)
+    if seed % 3 == 0:
+        mapping = np.round(mapping * 2) / 2  # centres on the border
+    shape, source = (5, 6, 7), (4, 9, 5)
+    wanted = np.ones(shape, dtype=bool)
+    for row, length in zip(mapping[:3], source[::-1], strict=True):
+        index = sampling.axis_index(row, shape)
+        wanted &= (index >= -0.5 - sampling.EDGE) & (index <= length - 0.5 + sampling.EDGE)
+    np.testing.assert_array_equal(sampling.inside(mapping, source, shape), wanted)
+
+
 def test_reached_is_the_smallest_box_around_what_is_inside() -> None:
     rng = np.random.default_rng(5)
     for _ in range(50):
@@ -61,3 +80,15 @@ def test_reached_is_the_smallest_box_around_what_is_inside() -> None:
 def test_an_impossible_affine_is_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="affine"):
         sampling.index_map(bad, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    "row", [(0.7, 0, 0, -3.2), (0, 0.4, 1e-17, 2.0), (0, 0, 0, 5.5), (0.3, -0.2, 0.9, 0.1)]
+)
+def test_the_thin_index_is_the_same_to_the_bit(row: tuple[float, ...]) -> None:
+    shape = (3, 5, 7)
+    full = sampling.axis_index(np.array(row, dtype=np.float64), shape)
+    thin = sampling.thin_index(np.array(row, dtype=np.float64), shape)
+    assert np.array_equal(np.broadcast_to(thin, shape), full)
+    wanted = tuple(n if coefficient else 1 for n, coefficient in zip(shape, row[2::-1], strict=True))
+    assert thin.shape == wanted

@@ -10,6 +10,7 @@ from npc_edge.engine.errors import BackendError
 from npc_edge.engine.machine import available_cores
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.runner import Runner
+from npc_edge.engine.model.runners.devices import Gpu
 from npc_edge.engine.model.runners.pairs import Pair, choose
 from npc_edge.engine.types import Options
 
@@ -36,20 +37,46 @@ def open_runner(bundle: Bundle, network_name: str, options: Options, proven: Col
     return open_pair(bundle, network_name, pair, options.threads)
 
 
-def open_pair(bundle: Bundle, network_name: str, pair: Pair, threads: int = 0) -> Runner:
-    """The runner of one pair, to be entered, allowed or not: for measuring. threads 0: all cores.
+def open_pair(
+    bundle: Bundle, network_name: str, pair: Pair, threads: int = 0, gpu: Gpu | None = None
+) -> Runner:
+    """The runner of one pair, to be entered, allowed or not: for measuring. threads 0: all cores. gpu: what a
+    pair of a GPU runs on.
 
-    BackendError for a backend that has no runner."""
-    path, threads = bundle.artefact(network_name, pair.artefact), threads or available_cores()
+    BackendError for a backend that has no runner, or a pair of a GPU without one."""
+    threads = threads or available_cores()
+    if pair.on_gpu:
+        if gpu is None:
+            raise BackendError(f"{pair} needs a GPU and none was found", "leave --backend at auto")
+        return _on_gpu(bundle, network_name, pair, threads, gpu)
+    path = bundle.artefact(network_name, pair.artefact)
     if pair.backend == "openvino":
         from npc_edge.engine.model.runners.openvino import OpenVinoRunner
 
         return OpenVinoRunner(path, threads=threads, precision=pair.precision, root=bundle.root)
-    if pair.backend == "onnxruntime":
-        from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
+    from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
 
-        return OnnxRuntimeRunner(path, threads=threads, precision=pair.precision, root=bundle.root)
-    raise BackendError(f"there is no {pair.backend} runner in this version", "leave --backend at auto")
+    return OnnxRuntimeRunner(path, threads=threads, precision=pair.precision, root=bundle.root)
+
+
+def _on_gpu(bundle: Bundle, network: str, pair: Pair, threads: int, gpu: Gpu) -> Runner:
+    if pair.family == "tensorrt":
+        from npc_edge.engine.model.runners.site_engine import open_engine
+
+        return open_engine(bundle, network, pair, gpu)
+    from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner, Provider
+
+    # A folder of its own for each key: ONNX Runtime's names say too little of what an engine was built for.
+    cache = (
+        None if gpu.engines is None else gpu.engines / f"{gpu.engine_key(bundle, network, pair).name()}.ort"
+    )
+    return OnnxRuntimeRunner(
+        bundle.artefact(network, pair.artefact),
+        threads=threads,
+        precision=pair.precision,
+        root=bundle.root,
+        provider=Provider(pair.backend, gpu.number, cache, gpu.capability),
+    )
 
 
 def instruction_set(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

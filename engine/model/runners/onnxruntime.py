@@ -1,8 +1,13 @@
-"""ONNX Runtime on a CPU: the portable reference. The only importer of onnxruntime."""
+"""ONNX Runtime: on a CPU the portable reference. On an NVIDIA GPU through its CUDA or TensorRT provider,
+where the installed build has them: built, not executed, for no such machine was at hand. The only importer of
+it.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +20,53 @@ from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.feed import checked, first_line
 from npc_edge.engine.types import RunnerInfo
 
+_ON_GPU = 4  # windows together: more fill a GPU no better
 _FATAL_ONLY = 4  # what matters is raised; ONNX Runtime's own log would break "one line on standard error"
+
+
+PROVIDERS = {
+    "onnxruntime": "CPUExecutionProvider",
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+}
+"""Backend of a pair → what ONNX Runtime calls it."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a session runs. backend: a key of PROVIDERS. number: the GPU. cache: a folder for the engines
+    that the TensorRT provider builds, None: every session builds them. isa: what `describe` says."""
+
+    backend: str = "onnxruntime"
+    number: int = 0
+    cache: Path | None = None
+    isa: str = ""
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.backend == "onnxruntime" else f"cuda:{self.number}"
+
+    def asked(self) -> list[tuple[str, Mapping[str, str]]]:
+        """The providers to ask for with everything said that changes a number, and no other."""
+        cuda = {"device_id": str(self.number)}
+        exact = {
+            "use_tf32": "0",  # on by default: ten bits of mantissa in what calls itself fp32
+            "cudnn_conv_algo_search": "EXHAUSTIVE",
+            "do_copy_in_default_stream": "1",
+        }
+        name = PROVIDERS[self.backend]
+        if self.backend == "onnxruntime":
+            return [(name, {})]
+        if self.backend == "onnxruntime-cuda":
+            return [(name, {**cuda, **exact})]
+        kept = (
+            {}
+            if self.cache is None
+            else {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(self.cache)}
+        )
+        # Precision is the file's: no flag may lower it. What TensorRT does not take, CUDA runs.
+        typed = {"trt_fp16_enable": "0", "trt_int8_enable": "0"}
+        return [(name, {**cuda, **typed, **kept}), (PROVIDERS["onnxruntime-cuda"], {**cuda, **exact})]
 
 
 def load_onnxruntime() -> Any:
@@ -33,18 +84,28 @@ def load_onnxruntime() -> Any:
 
 
 class OnnxRuntimeRunner:
-    """One ONNX file on the CPU, deterministic: a fixed number of threads, nodes one after the other.
+    """One ONNX file, deterministic: a fixed number of threads, nodes one after the other.
 
-    root: the bundle's folder, to name the artefact by. Raises BundleError when the file is no network that
-    ONNX Runtime can run.
+    root: the bundle's folder, to name the artefact by. provider: None for the CPU. Raises BundleError when
+    the file is no network that ONNX Runtime can run, BackendError when it would run elsewhere than asked.
     """
 
-    def __init__(self, path: Path, *, threads: int, precision: str, root: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        precision: str,
+        root: Path | None = None,
+        provider: Provider | None = None,
+    ) -> None:
+        self._provider = Provider() if provider is None else provider
         self._path = path
         self._threads = threads
         self._precision = precision
         self._name = path.name if root is None else path.relative_to(root).as_posix()
         self._session: Any = None
+        self.at_once = 1
         self._faults: tuple[type[Exception], ...] = ()
         self._version = ""
 
@@ -60,12 +121,18 @@ class OnnxRuntimeRunner:
         options.log_severity_level = _FATAL_ONLY
         # The arena keeps every byte it ever took; one network at a time does not need that.
         options.enable_cpu_mem_arena = False
+        wanted = self._provider.asked()
+        require(wanted[0][0], ort.get_available_providers())
         try:
-            self._session = ort.InferenceSession(
-                str(self._path), sess_options=options, providers=["CPUExecutionProvider"]
-            )
+            session = ort.InferenceSession(str(self._path), sess_options=options, providers=wanted)
         except self._faults as error:
             raise BundleError(f"ONNX Runtime cannot load {self._name}: {first_line(error)}") from error
+        session.disable_fallback()  # a run that fails must say so, not begin again on the CPU
+        require(wanted[0][0], session.get_providers())
+        self._session = session
+        free = all(not isinstance(node.shape[0], int) for node in session.get_inputs() if node.shape)
+        # A CPU is as quick one by one, and needs the memory of one.
+        self.at_once = _ON_GPU if free and self._provider.backend == "onnxruntime-cuda" else 1
         return self
 
     def __exit__(
@@ -92,13 +159,23 @@ class OnnxRuntimeRunner:
     def describe(self) -> RunnerInfo:
         """backend, device, precision of the artefact, its name, the runtime's version, instruction set."""
         return RunnerInfo(
-            backend="onnxruntime",
-            device="cpu",
+            backend=self._provider.backend,
+            device=self._provider.device,
             precision=self._precision,
             artefact=self._name,
             version=self._version,
-            isa=instruction_set(),
+            isa=self._provider.isa or instruction_set(),
             threads=self._threads,
+        )
+
+
+def require(wanted: str, held: Sequence[str]) -> None:
+    """BackendError unless a provider is among those of an installation, or of an open session: ONNX Runtime
+    takes the CPU without a word when another does not start."""
+    if wanted not in held:
+        raise BackendError(
+            f"ONNX Runtime has no {wanted} here, only {', '.join(held) or 'nothing'}",
+            "leave --device at auto, or install a build that has it: docs/runners.md",
         )
 
 

@@ -50,6 +50,8 @@ class OpenVinoRunner:
     the file is no network that OpenVINO can run, BackendError when this CPU cannot run it in that precision.
     """
 
+    at_once = 1
+
     def __init__(self, path: Path, *, threads: int, precision: str, root: Path | None = None) -> None:
         self._path = path
         self._threads = threads

@@ -1,13 +1,14 @@
-"""Which artefact may run on which runtime in which precision, and which of these is taken.
+"""Which artefact may run on which runtime in which precision.
 
 fp32 on ONNX Runtime is the reference and always allowed. Anything else runs only where the bundle's parity
-table holds a row for it: what its maker measured and found to say the same.
+table holds a row for it: what its maker measured and found to say the same. Which of the allowed is taken,
+`engine.model.choice` measures.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from npc_edge.engine.errors import BackendError
@@ -28,6 +29,21 @@ class Pair:
         file = "" if self.artefact in ("fp32", self.precision) else f" from the {self.artefact} artefact"
         return f"{self.backend} {self.precision}{file}"
 
+    @property
+    def family(self) -> str:
+        """What --backend calls it: "onnxruntime" for "onnxruntime-cuda", "tensorrt" for "tensorrt-rtx"."""
+        return self.backend.partition("-")[0]
+
+    @property
+    def on_gpu(self) -> bool:
+        """True when it needs an NVIDIA GPU."""
+        return self.backend not in ("onnxruntime", "openvino")
+
+    @property
+    def module(self) -> str:
+        """The module that must be installed."""
+        return "tensorrt_rtx" if self.backend == "tensorrt-rtx" else self.family
+
 
 REFERENCE = Pair("fp32", "onnxruntime", "fp32")
 
@@ -41,17 +57,31 @@ CPU_PAIRS = (
     Pair("fp16", "openvino", "fp32"),
     Pair("fp16", "onnxruntime", "fp16"),
 )
-"""Every pair a CPU runs in this version, the fastest first on 3D convolutions as measured; `auto` takes the
-first it may. Signed int8 activations (int8-s8s8) are TensorRT's: OpenVINO gets them silently wrong."""
+"""Every pair a CPU runs, the fastest first on 3D convolutions as measured elsewhere: the order in which they
+are tried, and which decides between two that are equally fast here. Signed int8 activations (int8-s8s8) are
+TensorRT's: OpenVINO gets them silently wrong."""
+
+GPU_PAIRS = tuple(
+    Pair(precision, backend, precision)
+    for backend, precisions in (
+        ("tensorrt", ("int8-s8s8", "fp16", "fp32")),
+        ("tensorrt-rtx", ("int8-s8s8", "fp16", "fp32")),
+        ("onnxruntime-tensorrt", ("int8-s8s8", "fp16", "fp32")),
+        ("onnxruntime-cuda", ("fp16", "fp32")),
+    )
+    for precision in precisions
+)
+"""Every pair an NVIDIA GPU runs, in the order in which they are tried. TensorRT refuses unsigned activations;
+ONNX Runtime's CUDA provider has no int8 convolution."""
 
 _BF16_SETS = ("amx_int8", "avx512_bf16")
-_LONG = {"int8": "int8-u8s8"}
-"""What --precision says → the execution precision it means on a CPU, where they differ."""
+_INT8 = ("int8-u8s8", "int8-s8s8")
+"""What --precision int8 means: unsigned activations on a CPU, signed ones on a GPU."""
 
 
-def held_pairs(bundle: Bundle, network: str) -> tuple[Pair, ...]:
-    """The pairs whose artefact the network holds, fastest first."""
-    return tuple(pair for pair in CPU_PAIRS if bundle.find(network, pair.artefact) is not None)
+def held_pairs(bundle: Bundle, network: str, pairs: Sequence[Pair] = CPU_PAIRS) -> tuple[Pair, ...]:
+    """The pairs whose artefact the network holds, in their order."""
+    return tuple(pair for pair in pairs if bundle.find(network, pair.artefact) is not None)
 
 
 def allowed_pairs(bundle: Bundle, network: str, isa: str, proven: Collection[Pair] = ()) -> tuple[Pair, ...]:
@@ -77,6 +107,21 @@ def unproven_pairs(bundle: Bundle, network: str, isa: str) -> tuple[Pair, ...]:
     return tuple(p for p in allowed_pairs(bundle, network, isa, CPU_PAIRS) if p not in without)
 
 
+def gpu_pairs(bundle: Bundle, network: str) -> tuple[Pair, ...]:
+    """The pairs a GPU may run once they have passed this machine's golden cases on it.
+
+    No bundle's maker has every GPU: a parity row speaks for the artefact in that precision whatever backend
+    it was measured on (int8-s8s8: on ONNX Runtime, whose arithmetic stands in for TensorRT's), and golden
+    cases on the GPU itself are never left out.
+    """
+    allowed = []
+    for pair in held_pairs(bundle, network, GPU_PAIRS):
+        artefact = bundle.find(network, pair.artefact)
+        if artefact is not None and any(row.precision == pair.precision for row in artefact.parity):
+            allowed.append(pair)
+    return tuple(allowed)
+
+
 def measured_sets(artefact: Artefact, pair: Pair) -> set[str]:
     """The instruction sets the artefact's parity table has the pair on."""
     return {
@@ -85,49 +130,67 @@ def measured_sets(artefact: Artefact, pair: Pair) -> set[str]:
 
 
 def missing_here(pair: Pair, isa: str) -> str:
-    """Why this machine cannot run a pair, "" where it can."""
-    if importlib.util.find_spec(pair.backend) is None:
-        return f"{pair.backend} is not installed (pip install {pair.backend})"
+    """Why this machine cannot run a pair of a CPU, "" where it can."""
+    if absent := not_installed(pair):
+        return absent
     if pair.precision == "bf16" and isa not in _BF16_SETS:
         return f"this CPU ({isa}) has no bf16 instructions"
     return ""
 
 
+def not_installed(pair: Pair) -> str:
+    """What of a pair's runtime is not installed and how to get it, "" where it is. Nothing is imported."""
+    if importlib.util.find_spec(pair.module) is None:
+        name = {"tensorrt_rtx": "tensorrt-rtx"}.get(pair.module, pair.module)
+        return f"{name} is not installed (pip install {name})"
+    return ""
+
+
 def choose(bundle: Bundle, network: str, options: Options, isa: str, proven: Collection[Pair] = ()) -> Pair:
-    """The fastest pair that is allowed, is here and is what the options ask for; BackendError without one.
+    """The first pair of a CPU that is allowed, is here and is what the options ask for; BackendError without.
 
     What is asked for is asked of the network that decides: a locator without it takes its best pair.
     """
     if options.device not in ("auto", "cpu"):
-        raise BackendError(f"device {options.device} is not in this version", "use --device cpu")
+        raise BackendError(f"device {options.device} is not a CPU", "use --device cpu")
     allowed = [p for p in allowed_pairs(bundle, network, isa, proven) if not missing_here(p, isa)]
     fits = [pair for pair in allowed if asked_for(pair, options)]
     if not fits and bundle.network(network).locates:
         fits = allowed
     if fits:
         return fits[0]
-    asked = " ".join(word for word in (options.backend, options.precision) if word != "auto")
-    told = ", ".join(str(pair) for pair in allowed) or "nothing"
-    raise BackendError(
-        f"network {network} of {bundle.name} cannot run{f' as {asked}' if asked else ''} here: "
-        f"{_why_not(bundle, network, options, isa)}",
-        f"allowed here: {told}; leave --backend and --precision at auto",
-    )
+    raise cannot_run(bundle, network, options, isa, allowed)
 
 
 def asked_for(pair: Pair, options: Options) -> bool:
     """True when a pair is one the options name."""
-    wanted = _LONG.get(options.precision, options.precision)
-    return options.backend in ("auto", pair.backend) and wanted in ("auto", pair.precision)
+    wanted = _INT8 if options.precision == "int8" else (options.precision,)
+    here = options.device == "auto" or (options.device != "cpu") == pair.on_gpu
+    return here and options.backend in ("auto", pair.family) and bool({"auto", pair.precision} & {*wanted})
+
+
+def cannot_run(
+    bundle: Bundle, network: str, options: Options, isa: str, allowed: Collection[Pair], why: str = ""
+) -> BackendError:
+    """The error that says what was asked for, what stands in its way (why, or the last thing of the pair that
+    came furthest) and what may run."""
+    named = (("auto", options.backend), ("auto", options.precision), ("auto", options.device))
+    asked = " ".join(word for default, word in named if word != default)
+    told = ", ".join(str(pair) for pair in allowed) or "nothing"
+    return BackendError(
+        f"network {network} of {bundle.name} cannot run{f' as {asked}' if asked else ''} here: "
+        f"{why or _why_not(bundle, network, options, isa)}",
+        f"allowed here: {told}; leave --backend, --precision and --device at auto",
+    )
 
 
 def _why_not(bundle: Bundle, network: str, options: Options, isa: str) -> str:
     """The last thing that stands in the way of the pair that came furthest."""
-    named = [pair for pair in CPU_PAIRS if asked_for(pair, options)]
-    if options.backend == "tensorrt":
-        return "this version has no TensorRT runner"
+    named = [p for p in CPU_PAIRS if asked_for(p, options)] or [p for p in GPU_PAIRS if asked_for(p, options)]
     if not named:
-        return f"{options.backend} does not execute in {options.precision} on a CPU"
+        where = "a CPU" if options.device in ("auto", "cpu") else "a GPU"
+        backend = "nothing" if options.backend == "auto" else options.backend
+        return f"{backend} does not execute in {options.precision} on {where}"
     held = [pair for pair in named if bundle.find(network, pair.artefact) is not None]
     if not held:
         return f"it holds no {' or '.join(sorted({pair.artefact for pair in named}))} artefact"
@@ -137,6 +200,8 @@ def _why_not(bundle: Bundle, network: str, options: Options, isa: str) -> str:
             "machine's golden cases did not confirm it"
         )
     listed = [pair for pair in held if pair in allowed_pairs(bundle, network, isa)]
-    if not listed:
-        return f"its parity table has no row for {' or '.join(str(pair) for pair in held)}"
-    return missing_here(listed[0], isa)
+    if listed:
+        return missing_here(listed[0], isa)
+    if ready := [pair for pair in held if pair in gpu_pairs(bundle, network)]:
+        return not_installed(ready[0]) or "no GPU runs it"
+    return f"its parity table has no row for {' or '.join(str(pair) for pair in held)}"

@@ -29,8 +29,8 @@ _INSTALL = {
     "tensorrt": "pip install tensorrt: its libraries come from NVIDIA's own package index, under its licence",
 }
 
-OnProgress = Callable[[float], None]
-"""Told how far a build is, 0..1, never less than before."""
+OnProgress = Callable[[float], bool | None]
+"""Told how far a build is, 0..1, never less than before; answers False to stop it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def build_engine(
     known, no builder starts), BundleError with TensorRT's reason when it refuses an operator or the network.
     """
     trt.check(target)
-    module, log = trt.module, _log(trt.module)
+    module, log = trt.module, quiet_log(trt.module)
     try:
         builder = module.Builder(log)
         flags = module.NetworkDefinitionCreationFlag
@@ -137,7 +137,7 @@ def _refused(parser: Any) -> str:
     return f"{what}: {' '.join(error.desc().split())[:200]}"
 
 
-def _log(module: Any) -> Any:
+def quiet_log(module: Any) -> Any:
     """A logger that prints nothing and keeps the last error."""
 
     class Log(module.ILogger):  # type: ignore[misc]
@@ -167,11 +167,8 @@ def _monitor(module: Any, on_progress: OnProgress) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name in self.phases:
                 self.phases[phase_name][2] = step + 1
-            fraction = self.fraction(None)
-            if fraction > self.best:
-                self.best = fraction
-                on_progress(fraction)
-            return True
+            self.best = max(self.best, self.fraction(None))
+            return on_progress(self.best) is not False
 
         def phase_finish(self, phase_name: str) -> None:
             self.phases.pop(phase_name, None)

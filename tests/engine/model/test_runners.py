@@ -13,7 +13,7 @@ from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.runner import FakeRunner
 from npc_edge.engine.model.runners import instruction_set, open_runner
-from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
+from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner, Provider, require
 from npc_edge.engine.types import Options
 
 IMAGE = np.random.default_rng(0).random((1, 2, *tiny_bundle.WINDOW), dtype=np.float32)
@@ -145,3 +145,30 @@ def test_a_machine_that_says_nothing_is_named_by_its_architecture(tmp_path: Path
     import platform
 
     assert instruction_set(tmp_path / "absent") == platform.machine()
+
+
+def test_a_provider_is_asked_for_with_everything_that_changes_a_number() -> None:
+    assert Provider().asked() == [("CPUExecutionProvider", {})]
+    ((name, options),) = Provider("onnxruntime-cuda", 2).asked()
+    assert (name, options["device_id"], options["use_tf32"]) == ("CUDAExecutionProvider", "2", "0")
+    first, second = Provider("onnxruntime-tensorrt", 1, Path("kept")).asked()
+    assert first[0] == "TensorrtExecutionProvider"
+    assert (first[1]["trt_fp16_enable"], first[1]["trt_engine_cache_path"]) == ("0", "kept")
+    assert second[0] == "CUDAExecutionProvider"
+    assert all("CPU" not in name for name, _ in (first, second)), "nothing may end on the CPU in silence"
+    assert (Provider("onnxruntime-cuda", 2).device, Provider().device) == ("cuda:2", "cpu")
+
+
+def test_a_provider_that_is_not_there_is_never_the_cpu_instead(made: Signed) -> None:
+    """This build of ONNX Runtime has none for a GPU: the real thing, refused."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this build has it")
+    path = made.load().artefact("npc", "fp32")
+    with pytest.raises(BackendError, match="no CUDAExecutionProvider here") as caught:
+        OnnxRuntimeRunner(
+            path, threads=1, precision="fp32", provider=Provider("onnxruntime-cuda")
+        ).__enter__()
+    assert caught.value.exit_code == 5
+    with pytest.raises(BackendError, match="only CPUExecutionProvider"):
+        require("CUDAExecutionProvider", ["CPUExecutionProvider"])

@@ -109,3 +109,34 @@ def test_the_watch_is_asked_before_each_window(shape: tuple[int, int, int]) -> N
 def test_outputs_of_another_shape_are_a_bundle_error(outputs) -> None:
     with pytest.raises(BundleError, match="output"):
         infer(FakeRunner(lambda _: outputs), image((4, 6, 8)), NETWORK, Watch())
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+def test_windows_together_say_what_they_say_one_by_one(at_once: int) -> None:
+    given, sizes = image((9, 13, 20)), []
+
+    def together(inputs):
+        x = inputs["image"]
+        sizes.append(len(x))
+        return {"map": np.concatenate([x, 1 - x], axis=1), "score": x.max(axis=(1, 2, 3, 4)).reshape(-1, 1)}
+
+    alone = infer(FakeRunner(together), given, NETWORK, Watch())
+    sizes.clear()
+    seen: list[int] = []
+    made = infer(
+        FakeRunner(together), given, NETWORK, Watch(), lambda done, _: seen.append(done), at_once=at_once
+    )
+    for name, values in alone.outputs.items():
+        np.testing.assert_array_equal(made.outputs[name], values)
+    total = len(list(windows((9, 13, 20), NETWORK)))
+    assert sum(sizes) == total
+    assert max(sizes) == min(at_once, total)
+    assert seen == list(range(1, total + 1))
+
+
+def test_a_runner_that_drops_a_window_of_several_is_a_bundle_error() -> None:
+    def first_only(inputs):
+        return local({"image": inputs["image"][:1]})
+
+    with pytest.raises(BundleError, match="shape"):
+        infer(FakeRunner(first_only), image((4, 6, 20)), NETWORK, Watch(), at_once=2)

@@ -78,6 +78,18 @@ def test_the_tumour_comes_first_and_every_source_image_is_referenced(
         assert int(source.get("ReferencedFrameNumber", 1)) == piece.frame_number
 
 
+def test_seg_says_whether_segments_overlap() -> None:
+    """The tumour lies over the anatomy beneath it; without it every voxel has one label."""
+    outcome = cases.outcome()
+    masks = outcome.segmentation
+    both = masks.structures[masks.tumour > 0]
+    assert both.any()
+    assert seg.build(outcome).SegmentsOverlap == "YES"
+    bare = dataclasses.replace(masks, structures=np.where(masks.tumour > 0, 0, masks.structures))
+    findings = dataclasses.replace(outcome.concluded, segmentation=bare)
+    assert seg.build(dataclasses.replace(outcome, findings=findings)).SegmentsOverlap == "NO"
+
+
 def one_millilitre(tilt_deg: float) -> Outcome:
     shape = cases.Shape(shape=(20, 96, 96), spacing=(0.5, 0.5, 3.0), tilt_deg=tilt_deg, tumour_mm=6.2)
     return cases.outcome(shape, evidence="retrospective")

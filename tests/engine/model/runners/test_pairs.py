@@ -1,54 +1,32 @@
-"""What may run: the reference always, anything else only where it was measured; and which of it is taken."""
+"""What may run: the reference always, anything else only where it was measured."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import tiny_qdq
+from parity_rows import ALL, EVERYTHING, SET, bundle, on
 
 from npc_edge.engine.errors import BackendError
-from npc_edge.engine.model.acceptance import prove
-from npc_edge.engine.model.bundle import Bundle, load
+from npc_edge.engine.model.bundle import load
 from npc_edge.engine.model.runners import instruction_set, open_pair, open_runner
 from npc_edge.engine.model.runners.pairs import (
     CPU_PAIRS,
+    GPU_PAIRS,
     REFERENCE,
     Pair,
     allowed_pairs,
+    asked_for,
     choose,
+    gpu_pairs,
     missing_here,
+    not_installed,
     unproven_pairs,
 )
-from npc_edge.engine.session import Session
 from npc_edge.engine.types import Options
 from npc_edge.export.pack import pack
 
-ALL = ("fp32", "fp16", "int8-u8s8", "int8-s8s8")
-SET = "avx512_bf16"
 INT8 = Pair("int8-u8s8", "openvino", "int8-u8s8")
-EVERYTHING = {
-    "fp32": [("openvino", "bf16", SET), ("openvino", "fp32", SET), ("onnxruntime", "fp32", SET)],
-    "fp16": [("onnxruntime", "fp16", SET), ("openvino", "fp32", SET)],
-    "int8-u8s8": [("openvino", "int8-u8s8", SET), ("onnxruntime", "int8-u8s8", SET)],
-    "int8-s8s8": [("onnxruntime", "int8-s8s8", SET), ("openvino", "int8-s8s8", SET)],
-}
-
-
-def bundle(
-    folder: Path,
-    kinds: Sequence[str] = ALL,
-    parity: Mapping[str, Sequence[tuple[str, str, str]]] | None = None,
-) -> Bundle:
-    root = tiny_qdq.write_parts(folder / "bundle", kinds)
-    pack(root, tiny_qdq.manifest(kinds, parity), None)
-    return load(root, allow_unsigned=True)
-
-
-def on(isa: str) -> dict[str, list[tuple[str, str, str]]]:
-    """Every row, measured on one instruction set."""
-    return {kind: [(backend, ran, isa) for backend, ran, _ in rows] for kind, rows in EVERYTHING.items()}
 
 
 def test_the_embedded_bundle_s_untabled_artefact_runs_on_the_reference_alone() -> None:
@@ -66,7 +44,7 @@ def test_without_a_parity_table_only_fp32_on_onnx_runtime_may_run(tmp_path: Path
         assert (runner.describe().backend, runner.describe().precision) == ("onnxruntime", "fp32")
 
 
-def test_auto_takes_the_fastest_that_the_table_allows(tmp_path: Path) -> None:
+def test_the_first_that_the_table_allows_is_tried_first(tmp_path: Path) -> None:
     """Rows are taken away one by one, the fastest first: what is left is next."""
     rows = {kind: list(measured) for kind, measured in EVERYTHING.items()}
     root = tiny_qdq.write_parts(tmp_path / "bundle", ALL)
@@ -111,7 +89,7 @@ def test_what_is_asked_for_is_what_runs(tmp_path: Path, options: Options, expect
         (Options(precision="int8"), "no row for"),
         (Options(precision="bf16"), "no row for openvino bf16"),
         (Options(backend="onnxruntime", precision="bf16"), "does not execute in bf16"),
-        (Options(backend="tensorrt"), "no TensorRT runner"),
+        (Options(backend="tensorrt"), "no row for tensorrt"),
         (Options(device="cuda:0"), "cuda:0"),
     ],
     ids=str,
@@ -162,36 +140,37 @@ def test_floating_point_holds_on_another_instruction_set_and_int8_must_be_proven
         choose(made, "npc", Options(precision="bf16"), "avx2")
 
 
-def test_golden_cases_prove_int8_on_this_machine(tmp_path: Path) -> None:
-    made = bundle(tmp_path, ("fp32", "int8-u8s8"), on("some_other_set"))
-    options = Options(precision="int8", threads=1)
-    assert INT8 in prove(made, "npc", options)
-    assert prove(made, "npc", Options(precision="fp32")) == frozenset()
-    with Session(made.root, Options(precision="int8", allow_unsigned=True, state=tmp_path / "state")):
-        pass  # opens: the golden cases passed
+def test_a_gpu_runs_what_was_measured_in_its_arithmetic_by_whatever_backend(tmp_path: Path) -> None:
+    made = bundle(tmp_path, parity=EVERYTHING)
+    names = [str(pair) for pair in gpu_pairs(made, "npc")]
+    assert names[:3] == ["tensorrt int8-s8s8", "tensorrt fp16", "tensorrt fp32"]
+    assert {pair.artefact for pair in gpu_pairs(made, "npc")} == {"int8-s8s8", "fp16", "fp32"}
+    assert "onnxruntime-cuda fp16" in names
+    only = bundle(tmp_path / "less", parity={"int8-s8s8": EVERYTHING["int8-s8s8"]})
+    assert {pair.precision for pair in gpu_pairs(only, "npc")} == {"int8-s8s8"}
+    assert gpu_pairs(bundle(tmp_path / "none"), "npc") == ()
 
 
-def test_an_int8_artefact_that_fails_its_golden_cases_is_not_proven(tmp_path: Path) -> None:
-    kinds = ("fp32", "int8-u8s8")
-    root = tiny_qdq.write_parts(tmp_path / "bundle", kinds)
-    model = tiny_qdq.network("u8s8")
-    weights = next(t for t in model.graph.initializer if t.name == "second_w")
-    weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), "second_w"))
-    onnx.save(model, str(root / "artefacts" / "npc.int8-u8s8.onnx"))
-    pack(root, tiny_qdq.manifest(kinds, on("some_other_set")), None)
-    assert prove(load(root, allow_unsigned=True), "npc", Options(precision="int8")) == frozenset()
-    asked = Options(precision="int8", allow_unsigned=True, state=tmp_path / "state")
-    with pytest.raises(BackendError, match="did not confirm"):
-        Session(root, asked).__enter__()
+def test_options_name_pairs_by_family_device_and_precision() -> None:
+    rtx, cuda = Pair("fp16", "tensorrt-rtx", "fp16"), Pair("fp16", "onnxruntime-cuda", "fp16")
+    assert (rtx.family, rtx.module, rtx.on_gpu) == ("tensorrt", "tensorrt_rtx", True)
+    assert (cuda.family, cuda.module, REFERENCE.on_gpu) == ("onnxruntime", "onnxruntime", False)
+    assert asked_for(rtx, Options(backend="tensorrt"))
+    assert asked_for(cuda, Options(backend="onnxruntime", device="cuda:1", precision="fp16"))
+    assert not asked_for(cuda, Options(device="cpu"))
+    assert not asked_for(REFERENCE, Options(device="cuda:0"))
+    signed = [p for p in GPU_PAIRS if asked_for(p, Options(precision="int8", device="cuda:0"))]
+    assert {pair.precision for pair in signed} == {"int8-s8s8"}
 
 
 def test_a_runtime_that_is_not_installed_says_how_to_get_it() -> None:
     assert "pip install abacus" in missing_here(Pair("fp32", "abacus", "fp32"), SET)
     assert missing_here(REFERENCE, SET) == ""
+    assert not_installed(Pair("fp16", "abacus-2000", "fp16")) == not_installed(Pair("fp32", "abacus", "fp32"))
 
 
 def test_a_backend_without_a_runner_never_becomes_another(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="no tensorrt runner"):
+    with pytest.raises(BackendError, match="needs a GPU"):
         open_pair(bundle(tmp_path, ("fp32",)), "npc", Pair("fp32", "tensorrt", "fp16"))
 
 

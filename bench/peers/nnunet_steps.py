@@ -1,0 +1,158 @@
+"""The steps of the nnU-Net comparison, each run in a process of its own: see `npc_edge.bench.nnunet_peer`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from npc_edge.bench.peers.nnunet_folder import LARGE, SMALL, write_folder
+from npc_edge.engine.errors import UsageError
+from npc_edge.engine.machine import available_cores
+from npc_edge.engine.model import nnunet
+from npc_edge.engine.model.acceptance import Tolerance, compare, golden_cases
+from npc_edge.engine.model.bundle import load
+from npc_edge.engine.model.manifest import Artefact
+from npc_edge.engine.model.runners import instruction_set
+from npc_edge.engine.model.runners.openvino import OpenVinoRunner
+from npc_edge.engine.model.sliding_window import windows
+from npc_edge.engine.study.nifti_input import read_nifti
+
+Answer = dict[str, Any]
+SEQUENCES = ("t1", "t2")
+_FOLD, _FILE = "fold_0", "artefacts/fold_0.int8-u8s8.onnx"
+_CALIBRATED_ON = 4
+
+
+def make(folder: Path, small: bool) -> Answer:
+    """The trained folder, two images, and the fp32 bundle of our own export."""
+    from npc_edge.export.nnunet import NnunetJob, export_nnunet
+
+    size = SMALL if small else LARGE
+    trained, parameters = write_folder(folder / "trained", size)
+    rng = np.random.default_rng(7)
+    for number, name in enumerate(SEQUENCES):
+        image = sitk.GetImageFromArray(_head(rng, size.image, number))
+        image.SetSpacing(size.spacing[::-1])  # type: ignore[no-untyped-call]
+        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
+    said: list[str] = []
+    export_nnunet(NnunetJob(trained, folder / "bundle"), None, said.append)
+    return {"parameters": parameters, "window": size.window, "image": size.image, "export": said}
+
+
+def _head(rng: np.random.Generator, shape: tuple[int, int, int], number: int) -> Any:
+    """Smooth blobs with noise, nowhere 0: nothing is cropped."""
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in shape], indexing="ij")
+    image = np.full(shape, 100 + 60 * number, dtype=np.float32)
+    for centre, width, height in ((rng.uniform(-0.7, 0.7, 3), rng.uniform(0.1, 0.4), 80) for _ in range(8)):
+        far = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+        image += height * np.exp(-far / width**2, dtype=np.float32)
+    return image + rng.normal(0, 6, shape).astype(np.float32)
+
+
+def lower(folder: Path) -> Answer:
+    """Add the int8 file, calibrated on a few of the images' own windows, with what its golden case says.
+
+    The gate of `npc-edge quantize` judges a task, and random weights have none: this is its calibration and
+    its quantization without that judgement.
+    """
+    import onnx
+
+    from npc_edge.export.observe import observe
+    from npc_edge.export.pack import pack
+    from npc_edge.export.passes import PASSES, rewrite
+    from npc_edge.export.qdq import activations, quantizable, quantize
+
+    bundle = load(folder / "bundle", allow_unsigned=True)
+    spec = bundle.network(_FOLD)
+    volumes = read_nifti({name: folder / f"{name}.nii.gz" for name in SEQUENCES})
+    array = nnunet.prepare(volumes, spec, SEQUENCES[0]).array
+    z, y, x = array.shape[1:]
+    boxes = list(windows((z, y, x), spec))
+    step = max(1, len(boxes) // _CALIBRATED_ON)
+    inputs = [{"image": array[(slice(None), *box)][None]} for box in boxes[::step][:_CALIBRATED_ON]]
+    model, _ = rewrite(onnx.load(str(bundle.artefact(_FOLD, "fp32"))), PASSES, inputs[0])
+    quantised = quantize(model, observe(model, activations(model), inputs), "int8-u8s8")
+    onnx.save(quantised, str(bundle.root / _FILE))
+    case = next(golden_cases(bundle, _FOLD))
+    with OpenVinoRunner(bundle.root / _FILE, threads=available_cores(), precision="int8-u8s8") as runner:
+        found = compare(case, runner.infer(case.inputs), Tolerance(np.inf, 0.0))
+        ran = runner.describe().precision
+    row = {
+        "backend": "openvino",
+        "precision": "int8-u8s8",
+        "isa": instruction_set(),
+        "max_relative_error": found.max_relative_error,
+        "dice": found.dice,
+    }
+    artefact = Artefact.model_validate({"precision": "int8-u8s8", "file": _FILE, "parity": [row]})
+    network = spec.model_copy(update={"artefacts": (*spec.artefacts, artefact)})
+    manifest = bundle.manifest.model_copy(update={"networks": (network,)})
+    pack(bundle.root, manifest.model_dump(mode="json", exclude={"files"}), None)
+    return {"layers": len(quantizable(model)), "windows": len(boxes), "executes_in": ran, "golden": row}
+
+
+def predict(folder: Path, out: Path) -> Answer:
+    """nnU-Net's own predictor: files in, labels to a file, no mirroring, all cores."""
+    begun = time.perf_counter()
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    torch.set_num_threads(available_cores())
+    trained = folder / "trained"
+    about = json.loads((trained / "dataset.json").read_text(encoding="utf-8"))
+    manager = PlansManager(json.loads((trained / "plans.json").read_text(encoding="utf-8")))
+    held = manager.get_configuration("3d_fullres")
+    network = get_network_from_plans(
+        held.network_arch_class_name,
+        held.network_arch_init_kwargs,
+        held.network_arch_init_kwargs_req_import,
+        len(about["channel_names"]),
+        manager.get_label_manager(about).num_segmentation_heads,
+        deep_supervision=False,
+    )
+    weights = torch.load(trained / _FOLD / "checkpoint_final.pth", weights_only=True)["network_weights"]
+    imported = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predictor = nnUNetPredictor(
+            tile_step_size=0.5,
+            use_mirroring=False,
+            perform_everything_on_device=False,
+            device=torch.device("cpu"),
+            allow_tqdm=False,
+        )
+        predictor.manual_initialization(network, manager, held, [weights], about, "nnUNetTrainer", (0, 1, 2))
+        files = [str(folder / f"{name}.nii.gz") for name in SEQUENCES]
+        image, properties = SimpleITKIO().read_images(files)
+        labels = predictor.predict_single_npy_array(image, properties)
+        SimpleITKIO().write_seg(labels, str(out), properties)
+    return {"import_s": imported - begun, "predict_s": time.perf_counter() - imported}
+
+
+def agree(theirs: Path, ours: Path) -> float:
+    """Share of voxels of equal tumour label: theirs all labels in one file, ours the tumour's mask."""
+    one, other = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (theirs, ours))
+    return float(((one == 1) == (other > 0)).mean())
+
+
+def step(name: str, folder: Path, small: bool) -> Mapping[str, Any]:
+    """Run one step by its name; UsageError for another."""
+    if name == "make":
+        return make(folder, small)
+    if name == "lower":
+        return lower(folder)
+    if name == "predict":
+        return predict(folder, folder / "nnunet.nii.gz")
+    raise UsageError(f"there is no step {name}")

@@ -1,0 +1,3 @@
+#include "filter.cuh"
+
+NPC_ROWS(npc_filter, FilterParams, Filter)

@@ -1,0 +1,73 @@
+"""Limits: they hold at the chosen rate, for charts that go together and are skewed, and for shares."""
+
+import numpy as np
+import pytest
+
+from npc_edge.calibration.watch.limits import (
+    Design,
+    family_limits,
+    indicator_limit,
+    indicator_scores,
+    null_peaks,
+)
+from npc_edge.calibration.watch.ranks import full_scores, sequential_scores
+from npc_edge.calibration.watch.sequential import cusum, limit_for, two_sided_arl
+from npc_edge.calibration.watch.settings import WITH_LABELS, WITHOUT_LABELS, share_of
+
+DESIGN = Design(allowance=0.25)
+
+
+def test_for_one_chart_they_agree_with_the_average_run_length() -> None:
+    """The wait for an alarm is nearly exponential: P(alarm in n cases) = 1 - exp(-n / ARL)."""
+    pool = np.random.default_rng(0).normal(size=(20_000, 1))
+    peaks, _ = null_peaks(pool, 500, 3000, DESIGN, 1)
+    limit = family_limits(peaks, 0.1, 0.3).act[0]
+    expected = limit_for(lambda h: two_sided_arl(h, 0.25), 500 / -np.log(0.9))
+    assert limit == pytest.approx(expected, rel=0.05)
+
+
+def test_charts_that_go_together_alarm_together_at_the_chosen_rate() -> None:
+    """Four skewed measurements, two of them nearly the same; the limits come from 250 cases of a baseline."""
+    random = np.random.default_rng(2)
+    alarms = 0
+    for run in range(150):
+        common = random.normal(size=(550, 1))
+        values = np.exp(common + np.array([0.1, 0.1, 1.0, 3.0]) * random.normal(size=(550, 4)))
+        pool = np.stack([full_scores(column) for column in values[:250].T], axis=1)
+        peaks, _ = null_peaks(pool, 300, 300, DESIGN, run)
+        limits = family_limits(peaks, 0.2, 0.5).act
+        scores = np.stack([sequential_scores(column) for column in values.T], axis=1)[250:]
+        up, down = cusum(scores, DESIGN.allowance)
+        alarms += bool((np.maximum(up, down).max(axis=0) > limits).any())
+    assert 0.12 <= alarms / 150 <= 0.29
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.4])
+def test_an_indicator_alarms_no_more_often_than_chosen(share: float) -> None:
+    random = np.random.default_rng(3)
+    alarms = 0
+    for _ in range(1500):
+        yes = random.random(550) < share
+        limit = indicator_limit(int(yes[:250].sum()), 250, 300, 0.05, DESIGN, 1)
+        up, down = cusum(indicator_scores(yes, 250)[250:], DESIGN.allowance)
+        alarms += max(up.max(), down.max()) > limit
+    assert alarms / 1500 <= 0.068
+    if share > 0.1:
+        assert alarms / 1500 >= 0.032
+
+
+def test_something_never_seen_alarms_only_when_it_comes_back() -> None:
+    yes = np.zeros(550, np.bool_)
+    yes[300] = True
+    limit = indicator_limit(0, 250, 300, 0.01, DESIGN, 1)
+    once = cusum(indicator_scores(yes, 250)[250:], DESIGN.allowance)[0].max()
+    yes[300:310] = True
+    often = cusum(indicator_scores(yes, 250)[250:], DESIGN.allowance)[0].max()
+    assert once < limit < often
+
+
+@pytest.mark.parametrize("shares", [WITH_LABELS, WITHOUT_LABELS])
+def test_the_parts_of_the_rate_make_the_whole(shares) -> None:
+    parts = [shares.charts, shares.facts, shares.windows, shares.labels]
+    assert sum(parts) == pytest.approx(1.0)
+    assert 1 - np.prod([1 - share_of(0.05, part) for part in parts]) == pytest.approx(0.05)
