@@ -122,14 +122,18 @@ def test_without_a_gpu_the_launchers_say_so() -> None:
         PyCudaLauncher()
 
 
-def test_each_library_has_one_importer() -> None:
-    allowed = {"cuda.core": "cuda_core.py", "cuda.bindings.nvrtc": "nvrtc.py", "pycuda": "py_cuda.py"}
+def test_each_library_is_imported_where_it_is_meant_to_be() -> None:
+    allowed = {
+        "cuda.core": ("cuda_core.py", "tensorrt.py"),  # TensorRT's own memory, until it takes a launcher's
+        "cuda.bindings.nvrtc": ("nvrtc.py",),
+        "pycuda": ("py_cuda.py",),
+    }
     for folder in ("kernels", "engine", "export", "bench"):
         for path in (ROOT / folder).rglob("*.py"):
             for imported in _imported(ast.parse(path.read_text(encoding="utf-8"))):
-                for library, owner in allowed.items():
+                for library, owners in allowed.items():
                     if imported == library or imported.startswith(library + "."):
-                        assert path.name == owner, (path, imported)
+                        assert path.name in owners, (path, imported)
 
 
 def _imported(tree: ast.Module) -> set[str]:
