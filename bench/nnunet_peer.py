@@ -52,21 +52,21 @@ def main(given: Namespace) -> int:
 
 
 def measure(folder: Path, small: bool, runs: int) -> Row:
-    """Both sides in turns, timed; then each once more with its memory watched."""
+    """Each side once with its memory watched, the engine choosing what runs; then both in turns, timed."""
     report: Row = {"machine": describe(), "small": small}
     for name in ("make", "lower"):
         print(f"{name} …", file=sys.stderr, flush=True)
         report[name] = _step(name, folder, small)
+    watched = {
+        "engine": _engine(folder, "watched", watched=True),
+        "nnunet": _nnunet(folder, small, watched=True),
+    }
     ours: list[Row] = []
     theirs: list[Row] = []
     for number in range(runs):
         print(f"run {number + 1} of {runs} …", file=sys.stderr, flush=True)
         ours.append(_engine(folder, f"engine-{number}", watched=False))
         theirs.append(_nnunet(folder, small, watched=False))
-    watched = {
-        "engine": _engine(folder, "watched", watched=True),
-        "nnunet": _nnunet(folder, small, watched=True),
-    }
     report["engine"] = {**stats.percentiles([run["seconds"] for run in ours]), "runs_of": ours}
     report["nnunet"] = {**stats.percentiles([run["seconds"] for run in theirs]), "runs_of": theirs}
     report["times"] = stats.ratio([run["seconds"] for run in theirs], [run["seconds"] for run in ours])

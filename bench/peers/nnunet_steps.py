@@ -20,10 +20,11 @@ from npc_edge.engine.errors import UsageError
 from npc_edge.engine.machine import available_cores
 from npc_edge.engine.model import nnunet
 from npc_edge.engine.model.acceptance import Tolerance, compare, golden_cases
-from npc_edge.engine.model.bundle import load
-from npc_edge.engine.model.manifest import Artefact
+from npc_edge.engine.model.bundle import Bundle, load
+from npc_edge.engine.model.manifest import Artefact, Parity
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.openvino import OpenVinoRunner
+from npc_edge.engine.model.runners.pairs import Pair, missing_here
 from npc_edge.engine.model.sliding_window import windows
 from npc_edge.engine.study.nifti_input import read_nifti
 
@@ -63,7 +64,7 @@ def _head(shape: tuple[int, int, int], number: int) -> Any:
 
 
 def lower(folder: Path) -> Answer:
-    """Add the int8 file, calibrated on a few of the images' windows and the golden case, and what that says.
+    """Add the int8 file, calibrated on a few of the images' own windows; rows for it and for bf16.
 
     The gate of `npc-edge quantize` judges a task, and random weights have none: this is its calibration and
     its quantization without that judgement.
@@ -83,26 +84,39 @@ def lower(folder: Path) -> Answer:
     boxes = list(windows((z, y, x), spec))
     step = max(1, len(boxes) // _CALIBRATED_ON)
     inputs = [{"image": array[(slice(None), *box)][None]} for box in boxes[::step][:_CALIBRATED_ON]]
-    case = next(golden_cases(bundle, _FOLD))
-    inputs.append(dict(case.inputs))  # noise, unlike the images: the machine's choice is held to it
     model, _ = rewrite(onnx.load(str(bundle.artefact(_FOLD, "fp32"))), PASSES, inputs[0])
     quantised = quantize(model, observe(model, activations(model), inputs), "int8-u8s8")
     onnx.save(quantised, str(bundle.root / _FILE))
-    with OpenVinoRunner(bundle.root / _FILE, threads=available_cores(), precision="int8-u8s8") as runner:
+    rows = {"int8-u8s8": _row(bundle, _FILE, "int8-u8s8")}
+    original = spec.artefacts[0]
+    if not missing_here(Pair("fp32", "openvino", "bf16"), instruction_set()):
+        rows["bf16"] = _row(bundle, original.file, "bf16")
+        row = Parity.model_validate(rows["bf16"])
+        original = original.model_copy(update={"parity": (*original.parity, row)})
+    artefacts = (
+        original,
+        Artefact.model_validate({"precision": "int8-u8s8", "file": _FILE, "parity": [rows["int8-u8s8"]]}),
+    )
+    network = spec.model_copy(update={"artefacts": artefacts})
+    manifest = bundle.manifest.model_copy(update={"networks": (network,)})
+    pack(bundle.root, manifest.model_dump(mode="json", exclude={"files"}), None)
+    return {"layers": len(quantizable(model)), "windows": len(boxes), "golden": rows}
+
+
+def _row(bundle: Bundle, file: str, precision: str) -> Answer:
+    """What the golden case says of a file on OpenVINO: a row of a parity table."""
+    case = next(golden_cases(bundle, _FOLD))
+    path = bundle.root / file
+    with OpenVinoRunner(path, threads=available_cores(), precision=precision) as runner:
         found = compare(case, runner.infer(case.inputs), Tolerance(np.inf, 0.0))
         ran = runner.describe().precision
-    row = {
+    return {
         "backend": "openvino",
-        "precision": "int8-u8s8",
+        "precision": ran,
         "isa": instruction_set(),
         "max_relative_error": found.max_relative_error,
         "dice": found.dice,
     }
-    artefact = Artefact.model_validate({"precision": "int8-u8s8", "file": _FILE, "parity": [row]})
-    network = spec.model_copy(update={"artefacts": (*spec.artefacts, artefact)})
-    manifest = bundle.manifest.model_copy(update={"networks": (network,)})
-    pack(bundle.root, manifest.model_dump(mode="json", exclude={"files"}), None)
-    return {"layers": len(quantizable(model)), "windows": len(boxes), "executes_in": ran, "golden": row}
 
 
 def predict(folder: Path, out: Path) -> Answer:

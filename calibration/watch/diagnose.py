@@ -30,10 +30,14 @@ class Changed:
     station: str = ""
 
 
+_LONG_MS = 300 * 86_400_000
+
+
 def day(columns: Columns, index: int) -> str:
-    """The day of a case, as "12 May" (UTC)."""
+    """The day of a case, as "12 May" (UTC); with its year where there are cases of nearly a year or more."""
     at = datetime.fromtimestamp(int(columns.at[index]) / 1000, UTC)
-    return f"{at.day} {at:%B}"
+    year = f" {at.year}" if int(columns.at[-1]) - int(columns.at[0]) > _LONG_MS else ""
+    return f"{at.day} {at:%B}{year}"
 
 
 def what_changed(columns: Columns, since: int) -> Changed | None:

@@ -12,9 +12,10 @@ pytest.importorskip("nnunetv2")
 @pytest.mark.slow
 def test_both_sides_run_on_the_same_images(tmp_path: Path) -> None:
     found = nnunet_peer.measure(tmp_path, small=True, runs=1)
-    assert found["lower"]["executes_in"] == "int8-u8s8"
-    assert found["lower"]["golden"]["max_relative_error"] < 0.2
-    assert found["engine"]["runs_of"][0]["precision"] == "int8-u8s8"
+    golden = found["lower"]["golden"]
+    assert all(row["precision"] == name for name, row in golden.items())
+    assert golden["int8-u8s8"]["max_relative_error"] < 0.2
+    assert found["engine"]["runs_of"][0]["precision"] in ("int8-u8s8", "bf16")  # the faster one here
     assert found["times"]["median"] > 0
     assert found["same_tumour"] > 0.5
     assert "nnU-Net's predictor" in nnunet_peer.table(found)

@@ -3,6 +3,7 @@
 import time
 import tracemalloc
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from npc_edge.calibration.watch import (
     monitored_records,
     watch,
 )
+from npc_edge.calibration.watch.diagnose import day
 
 QUICK = Settings(null_runs=300)
 
@@ -187,3 +189,12 @@ def test_a_hundred_thousand_records_take_seconds_and_little_memory() -> None:
     assert len(verdicts) > 30
     assert peak < 350e6
     assert taken < 60  # tracing slows it down several times
+
+
+def test_a_day_has_its_year_where_the_cases_span_one() -> None:
+    columns = columns_of(records(40))
+    apart = replace(columns, at=columns.at[0] + 30 * DAY * np.arange(40, dtype=np.int64))
+    short = day(columns, 0)
+    assert short.split()[0].isdigit()
+    assert len(short.split()) == 2
+    assert day(apart, 0) == f"{short} {datetime.fromtimestamp(START / 1000, UTC).year}"
