@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
@@ -15,6 +16,22 @@ _POLL_S = 0.05
 
 def replace_whole(path: Path, data: bytes) -> None:
     """Replace a file by a whole one: written beside it, synced, renamed, the folder synced. OSError."""
+    with _written_beside(path, data) as hidden:
+        hidden.replace(path)
+
+
+def create_whole(path: Path, data: bytes) -> None:
+    """The same, but a file that is there already stays: a link never replaces (nor, on Windows, a rename)."""
+    with _written_beside(path, data) as hidden, contextlib.suppress(FileExistsError):
+        if sys.platform == "win32":
+            hidden.rename(path)
+        else:
+            path.hardlink_to(hidden)
+
+
+@contextmanager
+def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A synced file to publish under its name; gone afterwards, and the folder synced."""
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
@@ -22,7 +39,7 @@ def replace_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        hidden.replace(path)
+        yield hidden
     finally:
         hidden.unlink(missing_ok=True)
     if sys.platform != "win32":

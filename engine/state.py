@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import os
 import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from npc_edge.engine.errors import OutputError
+from npc_edge.engine.files import create_whole
 from npc_edge.engine.model.bundle import public_key
 
 _SALT_BYTES = 32
@@ -69,35 +69,10 @@ def _salt(root: Path) -> bytes:
     """Read the salt, made once: two processes that start together end up with the same one."""
     path = root / "salt"
     if not path.exists():
-        _create(path, secrets.token_bytes(_SALT_BYTES))
+        create_whole(path, secrets.token_bytes(_SALT_BYTES))
     salt = path.read_bytes()
     if len(salt) != _SALT_BYTES:
         raise OutputError(
             f"the salt in {root} is damaged", "restore it, or delete it and accept new study keys"
         )
     return salt
-
-
-def _create(path: Path, data: bytes) -> None:
-    """Publish a file whole, unless it is there already: a hidden file first, then a link that never
-    replaces (Windows: a rename, which does not replace there either)."""
-    hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            if sys.platform == "win32":
-                hidden.rename(path)
-            else:
-                path.hardlink_to(hidden)
-    finally:
-        hidden.unlink(missing_ok=True)
-    if sys.platform != "win32":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

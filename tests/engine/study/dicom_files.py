@@ -103,3 +103,10 @@ def series(
 def study(*members: Series, problems: tuple[tuple[str, str], ...] = ()) -> Study:
     """A Study value of these series."""
     return Study(f"{ROOT}.0", members, b"", False, None, {}, problems)
+
+
+def summary(study: Study) -> list[tuple[int | None, int, str]]:
+    return [(s.number, len(s.frames), s.acquisition.description) for s in study.series]
+
+
+WHOLE = [(1, 10, "t1_tse_tra"), (2, 10, "t2_tse_tra")]
