@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -110,6 +110,8 @@ def lower(
                 passes += applied
             added = _write(copy, bundle, (order, len(cases)), pairs, key)
             replace(copy, root)
+            for name in sorted(_outdated(bundle, order, added)):
+                say(f"{name}: left out, it was built from the file that is now another")
     except OSError as error:
         raise OutputError(f"the bundle cannot be written: {reason(error)}") from error
     return Lowered(tuple(pairs), added, tuple(passes))
@@ -229,6 +231,9 @@ def _write(
     """
     order, cases = ordered
     passed = {pair.artefact for pair in pairs if pair.verdict}
+    outdated = _outdated(bundle, order, passed)
+    for name in outdated:
+        (copy / name).unlink()
     if order.precision != "fp32":  # whose file is the original, and stays whatever ran it
         if not passed:
             why = "; ".join(pairs[0].verdict.why) if pairs else "no layer can do with less precision"
@@ -239,7 +244,7 @@ def _write(
     manifest = bundle.manifest
     changed = manifest.model_copy(
         update={
-            "networks": tuple(_network(network, pairs) for network in manifest.networks),
+            "networks": tuple(_network(network, pairs, outdated) for network in manifest.networks),
             "calibrators": {**manifest.calibrators, **_calibrators(bundle, pairs)},
         }
     )
@@ -255,9 +260,21 @@ def _write(
     return tuple(sorted(passed))
 
 
-def _network(network: NetworkSpec, pairs: Sequence[Tried]) -> NetworkSpec:
+def _outdated(bundle: Bundle, order: Order, passed: Collection[str]) -> frozenset[str]:
+    """Engines that were built from a file which is now another."""
+    if order.precision == "fp32":  # whose file is as it was
+        return frozenset()
+    return frozenset(
+        artefact.file
+        for network in bundle.manifest.networks
+        for artefact in network.artefacts
+        if artefact.format == "engine" and f"artefacts/{network.name}.{artefact.precision}.onnx" in passed
+    )
+
+
+def _network(network: NetworkSpec, pairs: Sequence[Tried], outdated: Collection[str]) -> NetworkSpec:
     """The network with its artefacts that passed and the rows they passed with."""
-    held = {artefact.file: artefact for artefact in network.artefacts}
+    held = {artefact.file: artefact for artefact in network.artefacts if artefact.file not in outdated}
     for pair in pairs:
         if not pair.verdict or pair.network != network.name:
             continue

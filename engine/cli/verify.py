@@ -30,16 +30,21 @@ def verify(
     state: Annotated[Path | None, typer.Option(help="State directory, with the trusted keys.")] = None,
 ) -> int:
     """Check a bundle's signature and hashes, and run its golden cases on this machine."""
-    from npc_edge.engine.cli.terminal import complain
+    from npc_edge.engine.cli.terminal import complain, note
     from npc_edge.engine.model import acceptance
     from npc_edge.engine.model.bundle import load
+    from npc_edge.engine.model.engines import verify_engines
     from npc_edge.engine.model.runners.devices import gpu_for
+    from npc_edge.engine.remembered import Remembered
     from npc_edge.engine.state import State
     from npc_edge.engine.types import Options
 
     opened, options = State.open(state), Options()
     loaded = load(bundle, opened.keys(), allow_unsigned)
-    results = acceptance.verify(loaded, options, gpu_for(options, opened.root / "engines"))
+    gpu, remembered = gpu_for(options, opened.root / "engines"), Remembered(opened.root)
+    results = acceptance.verify(loaded, options, gpu) + verify_engines(loaded, remembered, gpu)
+    for line in remembered.notes:
+        note(line)
     site = None if cases is None else _cohort(loaded, cases)
     if as_json:
         import json

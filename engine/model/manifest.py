@@ -82,12 +82,12 @@ class Parity(Strict):
 
 
 class EngineSpec(Strict):
-    """What a TensorRT engine was built for. executed false: built where no such GPU was, and never run."""
+    """What a TensorRT engine was built for, and fits exactly. That it ever ran no manifest says: a site's
+    acceptance record does (`engine.model.engines`)."""
 
     runtime: Literal["tensorrt-rtx", "tensorrt"]
     runtime_version: str = Field(min_length=1)
     compute_capability: Annotated[str, Field(pattern=r"^sm\d{2,3}$")]
-    executed: bool
 
 
 class Artefact(Strict):

@@ -115,6 +115,26 @@ def test_fp32_on_another_backend_gets_its_row_and_no_new_file(tmp_path: Path, ca
     assert {t.artefact for t in lowered.pairs} == {quantizable.FP32}
 
 
+def test_an_engine_of_a_file_that_is_made_anew_goes_with_it(tmp_path: Path, cases: Path) -> None:
+    root = packed(tmp_path)
+    order = Order("fp16", cases, LOOSE, threads=1)
+    lower(root, order, KEY, KEYS, quiet)
+    manifest = load(root, KEYS).manifest.model_dump(mode="json", exclude={"files"})
+    spec = {"runtime": "tensorrt-rtx", "runtime_version": "1.7", "compute_capability": "sm86"}
+    names = [f"artefacts/npc.{p}.sm86.tensorrt-rtx-1.7.engine" for p in ("fp16", "fp32")]
+    for name in names:
+        (root / name).write_bytes(b"an engine")
+        engine = {"precision": name.split(".")[1], "file": name, "format": "engine", "engine": spec}
+        manifest["networks"][0]["artefacts"].append(engine)
+    pack(root, manifest, KEY)
+    said: list[str] = []
+    lower(root, order, KEY, KEYS, said.append)
+    bundle = load(root, KEYS)
+    assert [a.file for a in bundle.network("npc").artefacts if a.format == "engine"] == names[1:]
+    assert not (root / names[0]).exists()
+    assert said[-1] == f"{names[0]}: left out, it was built from the file that is now another"
+
+
 def test_fp16_joins_with_its_islands(tmp_path: Path, cases: Path) -> None:
     root = packed(tmp_path)
     said: list[str] = []
