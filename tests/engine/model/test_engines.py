@@ -1,4 +1,4 @@
-"""A bundle's engines: never said to have run where none did; where their GPU is: run, judged and remembered."""
+"""Engines of a bundle: never said to have run where none did; where their GPU is, run and remembered."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILE = "artefacts/npc.fp16.sm86.tensorrt-rtx-1.engine"
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """With an engine for sm86 and the runtime of this machine; its version is "unknown" where it is not here."""
+    """With an engine for sm86 and the runtime of this machine, "unknown" where it is not installed."""
     root = tiny_qdq.write_parts(tmp_path / "bundle", ("fp32", "fp16"))
     (root / FILE).write_bytes(b"an engine")
     manifest = tiny_qdq.manifest(("fp32", "fp16"), {"fp16": [("onnxruntime", "fp16", "avx2")]})
