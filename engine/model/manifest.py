@@ -6,6 +6,7 @@ Everything that changes a number is here. Triples are (z, y, x) unless named oth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -241,6 +242,26 @@ class Provenance(Strict):
     credits: tuple[str, ...] = ()
 
 
+def check_names(
+    sequences: Sequence[SequenceSpec],
+    reference: str,
+    networks: Sequence[NetworkSpec],
+    labels: Sequence[LabelSpec],
+) -> None:
+    """ValueError, which says where, when what is named is not there, or two are named alike."""
+    names = [sequence.name for sequence in sequences]
+    if len(set(names)) != len(names):
+        raise ValueError("sequences: two have one name")
+    if reference not in names:
+        raise ValueError(f"reference_sequence: no sequence is named {reference}")
+    for network in networks:
+        if strangers := [name for name in network.inputs if name not in names]:
+            raise ValueError(f"inputs of network {network.name}: no sequence is named {strangers[0]}")
+    codes = [label.code for label in labels]
+    if len(set(codes)) != len(codes):
+        raise ValueError("labels: two have one code")
+
+
 class Manifest(Strict):
     schema_version: Literal["1"] = "1"
     name: Name
@@ -266,13 +287,9 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
-        names = [s.name for s in self.sequences]
-        if len(set(names)) != len(names) or self.reference_sequence not in names:
-            raise ValueError("sequence names must be unique and contain reference_sequence")
+        check_names(self.sequences, self.reference_sequence, self.networks, self.labels)
         seen: set[str] = set()
         for network in self.networks:
-            if not set(network.inputs) <= set(names):
-                raise ValueError(f"network {network.name} wants a sequence the bundle does not name")
             if network.region.startswith("around:") and network.region[7:] not in seen:
                 raise ValueError(f"network {network.name} looks around an output no earlier network has")
             seen |= {f"{network.name}.{output.name}" for output in network.outputs}
@@ -280,9 +297,6 @@ class Manifest(Strict):
                 if artefact.file not in self.files:
                     raise ValueError(f"artefact {artefact.file} is not among files")
         self._check_nnunet()
-        codes = [label.code for label in self.labels]
-        if len(set(codes)) != len(codes):
-            raise ValueError("label codes must be unique")
         return self
 
     def _check_nnunet(self) -> None:
