@@ -89,6 +89,7 @@ def _as_json(
     from dataclasses import asdict
 
     return {
+        "where": _where(),
         "bundle": bundle.name,
         "bundle_sha256": bundle.manifest_sha256,
         "trusted": bundle.trusted,
@@ -102,6 +103,27 @@ def _as_json(
             for parity in artefact.parity
         ],
         "cohort": None if site is None else _finite(asdict(site)),
+    }
+
+
+def _where() -> dict[str, str]:
+    """When and on what this was measured: what whoever files it must know."""
+    from datetime import UTC, datetime
+
+    from npc_edge.engine.gpu import find_gpus
+    from npc_edge.engine.machine import cpu_model
+    from npc_edge.engine.model.runners import instruction_set
+    from npc_edge.engine.model.runners.devices import runtime_version
+    from npc_edge.engine.model.runners.pairs import CPU_PAIRS
+    from npc_edge.engine.version import VERSION
+
+    gpus = find_gpus()
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "npc-edge": VERSION,
+        **{pair.backend: runtime_version(pair) for pair in sorted(CPU_PAIRS, key=str)},
+        "processor": f"{cpu_model()} ({instruction_set()})",
+        "gpu": f"{', '.join(gpus.names)}, CUDA {gpus.driver}" if gpus.names else "none answers",
     }
 
 
@@ -126,6 +148,9 @@ def _print(bundle: Bundle, results: tuple[ArtefactResult, ...], site: Acceptance
         trust = "the embedded bundle"
     console.print(f"{bundle.name}: {trust}; {len(bundle.manifest.files)} files match their hashes")
     console.print(f"evidence: {bundle.manifest.evidence}; sha256 {bundle.manifest_sha256}", soft_wrap=True)
+    where = _where()
+    told = "; ".join(f"{what} {how}" for what, how in where.items() if what != "date")
+    console.print(f"measured {where['date']}; {told}", soft_wrap=True)
     table = Table(
         Column("artefact", overflow="fold"),
         Column("runs on", overflow="fold", min_width=11),
