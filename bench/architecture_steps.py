@@ -131,10 +131,10 @@ def rewrite(subject: Subject, folder: Path, windows: int) -> Found:
     """Apply the passes, which check and time themselves; write rewritten.onnx."""
     import onnx
 
-    from npc_edge.export.passes import PASSES
     from npc_edge.export.passes import rewrite as apply
+    from npc_edge.export.staged_norms import LOWERED
 
-    model, applied = apply(_load(folder / "fp32.onnx"), PASSES, smooth_noise(subject.window, 0))
+    model, applied = apply(_load(folder / "fp32.onnx"), LOWERED, smooth_noise(subject.window, 0))
     onnx.save(model, str(folder / "rewritten.onnx"))
     return {"passes": [asdict(one) for one in applied]}
 

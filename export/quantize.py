@@ -29,10 +29,11 @@ from npc_edge.export.half import to_half
 from npc_edge.export.observe import Range, observe
 from npc_edge.export.pack import pack, reason, replace
 from npc_edge.export.parity_report import Tried
-from npc_edge.export.passes import PASSES, Applied, rewrite
+from npc_edge.export.passes import Applied, rewrite
 from npc_edge.export.qdq import FLAVOURS, Flavour, activations, quantizable, quantize
 from npc_edge.export.record import record
 from npc_edge.export.search import search
+from npc_edge.export.staged_norms import LOWERED
 from npc_edge.export.task_loss import Task, answers
 
 Say = Callable[[str], None]
@@ -103,7 +104,7 @@ def lower(
                     continue
                 inputs = recorded[network.name]
                 original = onnx.load(str(bundle.artefact(network.name, "fp32")))
-                model, applied = rewrite(original, PASSES, inputs[0])
+                model, applied = rewrite(original, LOWERED, inputs[0])
                 _say_passes(applied, say)
                 work = Work(bundle, network, model, inputs, copy, order, cases, say)
                 pairs += _held(work) if order.precision == "fp32" else _lowered(work)

@@ -73,8 +73,9 @@ def lower(folder: Path) -> Answer:
 
     from npc_edge.export.observe import observe
     from npc_edge.export.pack import pack
-    from npc_edge.export.passes import PASSES, rewrite
+    from npc_edge.export.passes import rewrite
     from npc_edge.export.qdq import activations, quantizable, quantize
+    from npc_edge.export.staged_norms import LOWERED
 
     bundle = load(folder / "bundle", allow_unsigned=True)
     spec = bundle.network(_FOLD)
@@ -84,7 +85,7 @@ def lower(folder: Path) -> Answer:
     boxes = list(windows((z, y, x), spec))
     step = max(1, len(boxes) // _CALIBRATED_ON)
     inputs = [{"image": array[(slice(None), *box)][None]} for box in boxes[::step][:_CALIBRATED_ON]]
-    model, _ = rewrite(onnx.load(str(bundle.artefact(_FOLD, "fp32"))), PASSES, inputs[0])
+    model, _ = rewrite(onnx.load(str(bundle.artefact(_FOLD, "fp32"))), LOWERED, inputs[0])
     quantised = quantize(model, observe(model, activations(model), inputs), "int8-u8s8")
     onnx.save(quantised, str(bundle.root / _FILE))
     rows = {"int8-u8s8": _row(bundle, _FILE, "int8-u8s8")}

@@ -15,7 +15,7 @@ from npc_edge.engine.model.runner import IMAGE
 from npc_edge.engine.model.runners.openvino import OpenVinoRunner
 from npc_edge.export import graph as graphs
 from npc_edge.export.passes import rewrite
-from npc_edge.export.staged_norms import MANY, STAGED_NORMS, staged_norms
+from npc_edge.export.staged_norms import JOINED_NORMS, LOWERED, MANY, STAGED_NORMS, staged_norms
 from npc_edge.export.to_onnx import export_onnx
 
 EVERY = staged_norms(0)
@@ -67,6 +67,44 @@ def test_few_voxels_unknown_sizes_and_weights_that_are_fed_are_left() -> None:
         inputs = ["image", scale or net.normal("scale", (2,)), net.normal("shift", (2,))]
         model = graphs.tidy(net.model({"out": net.node("InstanceNormalization", inputs, "norm")}))
         assert STAGED_NORMS.apply(model) == model
+
+
+@pytest.mark.parametrize("shifted", [True, False])
+def test_norms_are_joined_again_before_a_file_loses_precision(shifted: bool) -> None:
+    """Into what they were: the same node, whatever stands before and behind it."""
+    net = Net(("batch", 4, 6, 8, 1))
+    scale = net.normal("scale", (4,))
+    shift = net.normal("shift", (4,)) if shifted else net.constant("shift", np.zeros(4, np.float32))
+    x = net.conv("image", "layer", (4, 4, 1))
+    x = net.node("InstanceNormalization", [x, scale, shift], "norm", epsilon=1e-3)
+    residual = net.node("Add", [x, net.normal("more", (1, 4, 1, 1, 1))], "residual")
+    model = graphs.tidy(net.model({"out": net.node("Sub", [residual, "image"], "rest"), "normed": x}))
+    image = {"image": np.random.default_rng(3).standard_normal((2, 4, 6, 8, 1)).astype(np.float32)}
+    apart = EVERY.apply(model)
+    assert apart != model
+    joined, (step, *_) = rewrite(apart, LOWERED, image)
+    assert step.name == "joined-norms"
+    assert 0 < step.error < 1e-5
+    (norm,) = [node for node in joined.graph.node if node.op_type == "InstanceNormalization"]
+    values = {
+        t.name: onnx.numpy_helper.to_array(t) for t in (*joined.graph.initializer, *model.graph.initializer)
+    }
+    for found, given in zip(norm.input[1:], ("scale", "shift"), strict=True):
+        np.testing.assert_array_equal(values[found], values[given])
+    assert norm.attribute[0].f == pytest.approx(1e-3)
+    assert not {"AveragePool", "Sqrt"} & {node.op_type for node in joined.graph.node}
+
+
+def test_what_only_looks_like_a_norm_is_left() -> None:
+    net = Net((1, 4, 6, 8, 10))
+    model = graphs.tidy(net.model({"out": net.instance_norm("image", "norm", 4)}))
+    assert JOINED_NORMS.apply(model) == model
+    apart = EVERY.apply(model)
+    for kind, change in (("Sqrt", "Exp"), ("Sub", "Add"), ("Div", "Mul"), ("AveragePool", "MaxPool")):
+        other = onnx.ModelProto()
+        other.CopyFrom(apart)
+        next(node for node in other.graph.node if node.op_type == kind).op_type = change
+        assert JOINED_NORMS.apply(other) == other
 
 
 def smooth(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
