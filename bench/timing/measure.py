@@ -19,7 +19,7 @@ import numpy as np
 from npc_edge.bench.machine import clocks, describe
 from npc_edge.bench.timing import stats
 from npc_edge.bench.timing.order import Order, save
-from npc_edge.bench.timing.work import BYTES
+from npc_edge.bench.timing.work import BYTES, PEAK_OF
 from npc_edge.bench.timing.workers import Answer, Worker, cold_engine, cold_peer
 
 Report = dict[str, Any]
@@ -299,7 +299,7 @@ def _achieved(report: Report, opened: Answer, count: int) -> Report:
         "windows": count,
         "ms_a_window": round(1e3 * infer_s / count, 2),
         "mvoxel_s": round(report["study"]["voxels"] / median_s / 1e6, 2),
-        "peak_used": report["engine"]["precision"],
+        "peak_used": PEAK_OF.get(report["engine"]["precision"], report["engine"]["precision"]),
     }
     if opened["flop_a_window"] and infer_s > 0:
         rate = count * opened["flop_a_window"] / infer_s / 1e9
@@ -307,7 +307,7 @@ def _achieved(report: Report, opened: Answer, count: int) -> Report:
         moved = count * opened["values_a_window"] * size / infer_s / 1e9
         peaks = report["peaks"]
         found["gflop_s"] = round(rate, 1)
-        found["gflop_percent"] = _percent(rate, peaks.get(report["engine"]["precision"]))
+        found["gflop_percent"] = _percent(rate, peaks.get(found["peak_used"]))
         found["network_gb_s"] = round(moved, 2)
         found["network_gb_percent"] = _percent(moved, peaks["copy"])
     # Reading and assembling: each file once in, each voxel once out, in float32.

@@ -13,9 +13,10 @@ from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.model.runner import Arrays
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.feed import Shape, checked, first_line
+from npc_edge.engine.model.runners.openvino_graph import fix_batch, resize_by_planes
 from npc_edge.engine.types import RunnerInfo
 
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8-u8s8": "f32"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8-u8s8": "f32", "int8-bf16": "bf16"}
 """Execution precision → what the layers that the file leaves in floating point run in."""
 _LEAVE_IT = "leave --precision at auto"
 _COMPUTE = ("Convolution", "Deconvolution", "MatMul", "FullyConnected")
@@ -44,10 +45,11 @@ def load_openvino() -> Any:
 class OpenVinoRunner:
     """One ONNX file on the CPU: a fixed number of threads, one stream, the precision said, nothing cached.
 
-    precision: what it executes in, "fp32", "bf16" or "int8-u8s8" (a Q/DQ file with unsigned activations; what
-    it does not quantise runs in fp32). A free batch axis is fixed to 1, which OpenVINO runs faster, and
-    larger batches go one by one. root: the bundle's folder, to name the artefact by. Raises BundleError when
-    the file is no network that OpenVINO can run, BackendError when this CPU cannot run it in that precision.
+    precision: what it executes in, "fp32", "bf16", "int8-u8s8" (a Q/DQ file with unsigned activations; what
+    it does not quantise runs in fp32) or "int8-bf16" (the same file; that runs in bf16). A free batch axis is
+    fixed to 1, which OpenVINO runs faster, and larger batches go one by one. root: the bundle's folder, to
+    name the artefact by. Raises BundleError when the file is no network that OpenVINO can run, BackendError
+    when this CPU cannot run it in that precision.
     """
 
     at_once = 1
@@ -81,7 +83,9 @@ class OpenVinoRunner:
                 raise BundleError(f"OpenVINO cannot load {self._name}: it holds no network")
             self._inputs = {port.get_any_name(): _sizes(port.partial_shape) for port in model.inputs}
             self._outputs = [port.get_any_name() for port in model.outputs]
-            self._batched = _fix_batch(model, self._inputs)
+            self._batched = fix_batch(model, self._inputs)
+            if hint == "f32":  # in bf16 it is no faster
+                resize_by_planes(openvino, model)
             compiled = openvino.Core().compile_model(model, "CPU", self._settings(hint))
             self._tell_the_truth(compiled, hint)
             self._request = compiled.create_infer_request()
@@ -113,8 +117,8 @@ class OpenVinoRunner:
         return {name: np.concatenate([item[name] for item in items]) for name in self._outputs}
 
     def describe(self) -> RunnerInfo:
-        """backend, device, precision it executes in (fp32 for an int8 file none of whose layers ran in int8),
-        the artefact's name, the runtime's version, instruction set, threads as OpenVINO took them."""
+        """backend, device, precision it executes in (what the layers of an int8 file ran in when none of them
+        ran in int8), the artefact's name, the runtime's version, instruction set, threads OpenVINO took."""
         return RunnerInfo(
             backend="openvino",
             device="cpu",
@@ -144,7 +148,7 @@ class OpenVinoRunner:
                 f"OpenVINO would run {self._name} in {took} on this CPU, not in {self._precision}", _LEAVE_IT
             )
         if self._precision.startswith("int8") and not _any_int8(compiled):
-            self._precision = "fp32"
+            self._precision = "bf16" if hint == "bf16" else "fp32"
 
     def _run(self, feed: Arrays) -> Arrays:
         try:
@@ -162,14 +166,6 @@ def _sizes(shape: Any) -> Shape:
     if shape.rank.is_dynamic:
         raise BundleError("a network's input has no known number of dimensions")
     return [None if size.is_dynamic else size.get_length() for size in shape]
-
-
-def _fix_batch(model: Any, inputs: dict[str, Shape]) -> bool:
-    """Make the first axis 1 where it is free in every input and the only free one; True when it was."""
-    free = all(len(shape) > 1 and shape[0] is None and None not in shape[1:] for shape in inputs.values())
-    if free:
-        model.reshape({name: [1, *shape[1:]] for name, shape in inputs.items()})
-    return free
 
 
 def _any_int8(compiled: Any) -> bool:
