@@ -6,7 +6,6 @@ meets them alike. Cold runs are new processes, memory is watched in runs that ar
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from npc_edge.bench.machine import clocks, describe
+from npc_edge.bench.machine import clocks, describe, load_average
 from npc_edge.bench.timing import stats
 from npc_edge.bench.timing.order import Order, save
 from npc_edge.bench.timing.work import BYTES, PEAK_OF
@@ -93,7 +92,7 @@ def measure(order: Order, scratch: Path, say: Say = lambda line: None) -> Report
     say: is told what is done next. Raises the errors of what it runs: BackendError (a backend, the peer),
     BundleError, Refusal, UsageError.
     """
-    before = _load()
+    before = load_average()
     if order.against is not None:
         _give(order, scratch)
     with ExitStack() as stack:
@@ -112,7 +111,7 @@ def measure(order: Order, scratch: Path, say: Say = lambda line: None) -> Report
             "schema": SCHEMA,
             "measured": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "machine": {**describe(), "clocks": clocks()},
-            "load": {"before": before, "after": _load()},
+            "load": {"before": before, "after": load_average()},
             "study": _study(order, first["engine"]),
             "bundle": {"name": bench.opened["bundle"], "sha256": bench.opened["bundle_sha256"]},
             "engine": _side(first["engine"], bench.opened["seconds"], warm, cold),
@@ -332,7 +331,3 @@ def _study(order: Order, first: Answer) -> Report:
         "files": len(files),
         "bytes": sum(path.stat().st_size for path in files),
     }
-
-
-def _load() -> float | None:
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

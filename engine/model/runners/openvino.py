@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,22 +43,37 @@ def load_openvino() -> Any:
     return openvino
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What a layer of the compiled network took in the last run. kind: OpenVINO's word for what it does. ran:
+    the code that did it, with its precision."""
+
+    name: str
+    kind: str
+    ran: str
+    ms: float
+
+
 class OpenVinoRunner:
     """One ONNX file on the CPU: a fixed number of threads, one stream, the precision said, nothing cached.
 
     precision: what it executes in, "fp32", "bf16", "int8-u8s8" (a Q/DQ file with unsigned activations; what
     it does not quantise runs in fp32) or "int8-bf16" (the same file; that runs in bf16). A free batch axis is
     fixed to 1, which OpenVINO runs faster, and larger batches go one by one. root: the bundle's folder, to
-    name the artefact by. Raises BundleError when the file is no network that OpenVINO can run, BackendError
-    when this CPU cannot run it in that precision.
+    name the artefact by. counted: keep what each layer takes, which slows a run a little. Raises BundleError
+    when the file is no network that OpenVINO can run, BackendError when this CPU cannot run it in that
+    precision.
     """
 
     at_once = 1
 
-    def __init__(self, path: Path, *, threads: int, precision: str, root: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, *, threads: int, precision: str, root: Path | None = None, counted: bool = False
+    ) -> None:
         self._path = path
         self._threads = threads
         self._precision = precision
+        self._counted = counted
         self._name = path.name if root is None else path.relative_to(root).as_posix()
         self._request: Any = None
         self._inputs: dict[str, Shape] = {}
@@ -129,6 +145,12 @@ class OpenVinoRunner:
             threads=self._threads,
         )
 
+    def layers(self) -> tuple[Layer, ...]:
+        """What the last run's layers took, in their order; none unless counted."""
+        held = () if self._request is None or not self._counted else self._request.get_profiling_info()
+        taken = [(one, one.real_time.total_seconds() * 1e3) for one in held]
+        return tuple(Layer(one.node_name, one.node_type, one.exec_type, ms) for one, ms in taken if ms > 0)
+
     def _settings(self, hint: str) -> dict[str, Any]:
         return {
             "INFERENCE_PRECISION_HINT": hint,  # unset, an fp32 network runs in bf16 where the CPU has it
@@ -137,6 +159,7 @@ class OpenVinoRunner:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # several processes would all be pinned to the same first cores
             "LOG_LEVEL": "LOG_NONE",
+            "PERF_COUNT": self._counted,
         }
 
     def _tell_the_truth(self, compiled: Any, hint: str) -> None:
