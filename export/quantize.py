@@ -100,10 +100,12 @@ def lower(
             shutil.copytree(root, copy)
             recorded = record(bundle, _spread(cases, order.calibration), order.threads, say)
             for network in bundle.manifest.networks:
-                if network.locates:
-                    continue
                 inputs = recorded[network.name]
                 original = onnx.load(str(bundle.artefact(network.name, "fp32")))
+                if network.locates:  # small: it stays as it is, and may run on other backends
+                    if order.precision == "fp32":
+                        pairs += _held(Work(bundle, network, original, inputs, copy, order, cases, say))
+                    continue
                 model, applied = rewrite(original, PASSES, inputs[0])
                 _say_passes(applied, say)
                 work = Work(bundle, network, model, inputs, copy, order, cases, say)

@@ -15,6 +15,7 @@ import openvino_run
 import public_layout
 import pytest
 import quantizable
+import tiny_bundle
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx_nets import unet
 
@@ -116,6 +117,19 @@ def test_fp32_on_another_backend_gets_its_row_and_no_new_file(tmp_path: Path, ca
     (artefact,) = bundle.network("npc").artefacts
     assert ("openvino", "fp32") in {(p.backend, p.precision) for p in artefact.parity}
     assert {t.artefact for t in lowered.pairs} == {quantizable.FP32}
+
+
+def test_a_locator_may_run_on_other_backends_too(tmp_path: Path, cases: Path) -> None:
+    root = tiny_bundle.write_parts(tmp_path / "located")
+    pack(root, tiny_bundle.manifest(), KEY)
+    lower(root, Order("fp32", cases, LOOSE, threads=1), KEY, KEYS, quiet)
+    (artefact,) = load(root, KEYS).network("locator").artefacts
+    row = next(p for p in artefact.parity if (p.backend, p.precision) == ("openvino", "fp32"))
+    assert row.cases == 2
+    before = load(root, KEYS).network("locator")
+    with pytest.raises(BundleError):  # it holds no layer that int8 is for: the locator is not tried
+        lower(root, Order("int8", cases, LOOSE, threads=1), KEY, KEYS, quiet)
+    assert load(root, KEYS).network("locator") == before
 
 
 def test_fp16_joins_with_its_islands(tmp_path: Path, cases: Path) -> None:
