@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npc_edge.engine.certainty import Interval
@@ -126,6 +126,7 @@ def test_no_interval_has_a_reason(cases, bundle, segmentation):
         assert why == "the bundle has no Venn-Abers table for this artefact"
 
 
+@settings(deadline=None)
 @given(score=st.floats(-20, 20), given_prevalence=st.floats(0.001, 0.999))
 def test_the_operator_s_prevalence_moves_a_second_probability_and_nothing_else(
     bundle, segmentation, score, given_prevalence
