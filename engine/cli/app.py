@@ -30,6 +30,7 @@ from npc_edge.engine.cli import (
 )
 from npc_edge.engine.cli.terminal import complain
 from npc_edge.engine.errors import NpcEdgeError
+from npc_edge.engine.machine import GC_THRESHOLD
 
 app = typer.Typer(
     name="npc-edge",
@@ -79,9 +80,7 @@ app.add_typer(monitor_app, name="monitor")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the code of the error tree; one line on standard error unless 0."""
-    # Imports make some 350,000 objects that stay. Looking through them for cycles again and again took 7 % of
-    # a run in a new process.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(*GC_THRESHOLD)
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given
     if debug:
