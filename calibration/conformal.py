@@ -65,10 +65,13 @@ class NotAllowed:
 
 def why_not(cases: Mapping[str, int], coverage: float, wanted: int = WANTED) -> str:
     """Why so many cases of each category allow no sets; empty when they do."""
-    short = [f"{count} cases of {name}" for name, count in cases.items() if count < wanted]
+    short = {name: count for name, count in cases.items() if count < wanted}
     if short:
-        each = " of each" if len(short) > 1 else ""
-        return f"not allowed: {', '.join(short)} in the calibration set; {wanted}{each} are needed"
+        first, *others = (f"{count} of {name}" for name, count in short.items())
+        noun = "case" if first.startswith("1 ") else "cases"
+        listed = ", ".join([first.replace(" of", f" {noun} of"), *others])
+        each = " of each" if others else ""
+        return f"not allowed: {listed} in the calibration set; {wanted}{each} are needed"
     least = ceil(1 / (1 - coverage) - 1e-9) - 1
     if min(cases.values()) < least:
         return f"not allowed: {coverage:.0%} coverage takes {least} cases of each category"

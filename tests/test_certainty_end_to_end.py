@@ -120,7 +120,7 @@ def test_a_calibration_set_that_does_not_is_counted(study: Path, tmp_path: Path)
     assert detection["interval"] is None
     assert detection["interval_not_given"] == "not allowed: 40 calibration cases; 100 are needed"
     assert eighth["set"] is None
-    why = "not allowed: 12 cases of T1, 99 cases of T4 in the calibration set; 100 of each are needed"
+    why = "not allowed: 12 cases of T1, 99 of T4 in the calibration set; 100 of each are needed"
     assert eighth["set_not_given"] == why
     for text in (report, told):
         assert "No interval: not allowed: 40 calibration cases; 100 are needed" in text

@@ -46,12 +46,13 @@ def test_too_few_cases_of_a_category_are_said_and_nothing_is_fitted() -> None:
     found = fit_conformal(*drawn((40, 120, 100, 99), 1))
     assert isinstance(found, NotAllowed)
     assert found.reason == (
-        "not allowed: 40 cases of T1, 99 cases of T4 in the calibration set; 100 of each are needed"
+        "not allowed: 40 cases of T1, 99 of T4 in the calibration set; 100 of each are needed"
     )
     assert found.cases == {"T1": 40, "T2": 120, "T3": 100, "T4": 99}
     assert why_not({"T1": 12, "T2": 100}, 0.9) == (
         "not allowed: 12 cases of T1 in the calibration set; 100 are needed"
     )
+    assert why_not({"T1": 1, "T2": 0}, 0.9).startswith("not allowed: 1 case of T1, 0 of T2 in the")
     assert why_not({"T1": 100, "T2": 100}, 0.9) == ""
 
 

@@ -56,7 +56,7 @@ def test_what_the_calibration_set_does_not_allow_is_said(bundle) -> None:
     found = with_sets(STAGED, bundle(ajcc8=sets(None, T1=12), ajcc9=sets(None, T1=12, T4=0)), FILE)
     assert found.ajcc8.set is None
     assert found.ajcc8.set_not_given == "not allowed: 12 cases of T1 in the calibration set; 100 are needed"
-    assert "12 cases of T1, 0 cases of T4 in the calibration set" in found.ajcc9.set_not_given
+    assert "12 cases of T1, 0 of T4 in the calibration set" in found.ajcc9.set_not_given
 
 
 def test_another_artefact_s_sets_are_never_borrowed(bundle) -> None:
