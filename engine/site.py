@@ -79,8 +79,8 @@ def hold(
 ) -> Trial:
     """Each case through the original on ONNX Runtime and through every candidate.
 
-    One that this machine cannot run is said and left out. BundleError when the engine answers none of the
-    cases.
+    One that this machine cannot run, or whose backend refuses the network, is said and left out. Raises the
+    last of these errors when none is left, BundleError when the engine answers none of the cases.
     """
     with ExitStack() as stack:
         reference = {
@@ -88,11 +88,15 @@ def hold(
             for network in bundle.manifest.networks
         }
         opened: dict[str, Runners] = {}
+        refused: BackendError | BundleError | None = None
         for one in candidates:
             try:
                 opened[one.name] = {**reference, one.network: stack.enter_context(one.runner)}
-            except BackendError as error:
+            except (BackendError, BundleError) as error:
                 say(f"{one.name}: not tried, {error.message}")
+                refused = error
+        if refused is not None and not opened:
+            raise refused
         trial = compare(bundle, reference, opened, cases, say)
     if not all(trial.cases.values()):
         first = trial.refused[0] if trial.refused else "no case was given"
