@@ -36,7 +36,7 @@ def markdown(found: Mapping[str, Found]) -> str:
         ("int8: layers", partial(_told, "int8", lambda step: str(step["layers"]))),
         (
             "PyTorch, from itself in float64",
-            partial(_told, "export", lambda step: _apart(step.get("float64", {}))),
+            partial(_told, "export", lambda step: _apart(step["float64"])),
         ),
         *((name, partial(_told, step, partial(_error, name))) for step, name in _RAN),
         *((f"TensorRT-RTX, {p}", partial(_told, "rtx", partial(_built, p))) for p in precisions or [""]),
@@ -82,7 +82,7 @@ def _error(name: str, step: Found) -> str:
     if "failed" in ran:
         return str(ran["failed"])
     agreed = f", Dice {ran['dice']:.4f}" if "dice" in ran else ""
-    return f"{_apart(ran.get('by_kind', {'smooth': ran['relative_error']}))}{agreed}"
+    return f"{_apart(ran['by_kind'])}{agreed}"
 
 
 def _apart(by_kind: Mapping[str, float]) -> str:
