@@ -15,6 +15,7 @@ import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,20 +30,36 @@ if TYPE_CHECKING:
     from torch import nn
 
 WINDOW = (20, 256, 256)
-FEATURES = (32, 64, 128, 256, 320, 320)
-STRIDES = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2))
-_FLAT = 2  # stages whose kernels do not reach across slices
 
 
-def network(seed: int = 0) -> nn.Module:
-    """An anisotropic U-Net in nnU-Net's plain shape: two convolutions a stage, instance norm, leaky ReLU."""
+@dataclass(frozen=True)
+class UNet:
+    """A U-Net in nnU-Net's plain shape. flat: stages whose kernels do not reach across slices."""
+
+    features: tuple[int, ...]
+    strides: tuple[tuple[int, int, int], ...]
+    flat: int = 0
+
+
+ANISOTROPIC = UNet(
+    (32, 64, 128, 256, 320, 320), ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)), 2
+)
+
+
+def isotropic(features: tuple[int, ...] = (32, 64, 128, 256, 320)) -> UNet:
+    """As deep as there are features, halving every axis from stage to stage."""
+    return UNet(features, ((1, 1, 1), *((2, 2, 2),) * (len(features) - 1)))
+
+
+def network(seed: int = 0, plan: UNet = ANISOTROPIC) -> nn.Module:
+    """Two inputs, two classes: two convolutions a stage, instance norm, leaky ReLU. Random weights."""
     import torch
     from torch import Tensor, nn
 
     torch.manual_seed(seed)
 
     def stage(inputs: int, outputs: int, number: int, stride: tuple[int, int, int]) -> nn.Sequential:
-        kernel = (1, 3, 3) if number < _FLAT else (3, 3, 3)
+        kernel = (1, 3, 3) if number < plan.flat else (3, 3, 3)
         layers: list[nn.Module] = []
         for channels, step in ((inputs, stride), (outputs, (1, 1, 1))):
             padding = tuple(k // 2 for k in kernel)
@@ -56,16 +73,17 @@ def network(seed: int = 0) -> nn.Module:
     class Large(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            inputs = (2, *FEATURES[:-1])
+            features, strides = plan.features, plan.strides
+            inputs = (2, *features[:-1])
             self.down = nn.ModuleList(
-                stage(i, o, n, s) for n, (i, o, s) in enumerate(zip(inputs, FEATURES, STRIDES, strict=True))
+                stage(i, o, n, s) for n, (i, o, s) in enumerate(zip(inputs, features, strides, strict=True))
             )
-            pairs = list(zip(FEATURES[:-1], FEATURES[1:], STRIDES[1:], strict=True))[::-1]
+            pairs = list(zip(features[:-1], features[1:], strides[1:], strict=True))[::-1]
             self.up = nn.ModuleList(nn.ConvTranspose3d(deep, wide, s, s) for wide, deep, s in pairs)
             self.join = nn.ModuleList(
                 stage(2 * wide, wide, len(pairs) - 1 - n, (1, 1, 1)) for n, (wide, _, _) in enumerate(pairs)
             )
-            self.head = nn.Conv3d(FEATURES[0], 2, 1)
+            self.head = nn.Conv3d(features[0], 2, 1)
 
         def forward(self, image: Tensor) -> Tensor:
             skips = []

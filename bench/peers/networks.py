@@ -60,8 +60,7 @@ def variants(device: str) -> tuple[Variant, ...]:
     """Every way that is tried: both layouts; a CPU in fp32 and bf16; a GPU in fp32 without and with TF32, in
     fp16, by AMP, and the last two compiled."""
     if device == "cpu":
-        precisions = ("fp32", "bf16", "autocast")
-        return tuple(Variant(p, last) for p in precisions for last in (False, True))
+        return tuple(Variant(p, last) for p in ("fp32", "bf16", "autocast") for last in (False, True))
     precisions = ("fp32", "tf32", "fp16", "autocast")
     made = [Variant(p, last, device) for p in precisions for last in (False, True)]
     return (*made, *(Variant(p, True, device, "default") for p in ("fp16", "autocast")))
