@@ -29,30 +29,26 @@ from npc_edge.engine.machine import peak_rss_mb
 if TYPE_CHECKING:
     from torch import nn
 
-WINDOW = (20, 256, 256)
+FEATURES = (32, 64, 128, 256, 320, 320)
 
 
 @dataclass(frozen=True)
-class UNet:
-    """A U-Net in nnU-Net's plain shape. flat: stages whose kernels do not reach across slices."""
+class Plan:
+    """window (Z, Y, X) of two channels. strides: (z, y, x) on the way into each stage. flat: how many stages
+    have kernels that do not reach across slices. features: channels of each stage."""
 
-    features: tuple[int, ...]
+    window: tuple[int, int, int]
     strides: tuple[tuple[int, int, int], ...]
-    flat: int = 0
+    flat: int
+    features: tuple[int, ...] = FEATURES
 
 
-ANISOTROPIC = UNet(
-    (32, 64, 128, 256, 320, 320), ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)), 2
-)
+ANISOTROPIC = Plan((20, 256, 256), ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)), 2)
+ISOTROPIC = Plan((96, 96, 96), ((1, 1, 1), *((2, 2, 2),) * 5), 0)
 
 
-def isotropic(features: tuple[int, ...] = (32, 64, 128, 256, 320)) -> UNet:
-    """As deep as there are features, halving every axis from stage to stage."""
-    return UNet(features, ((1, 1, 1), *((2, 2, 2),) * (len(features) - 1)))
-
-
-def network(seed: int = 0, plan: UNet = ANISOTROPIC) -> nn.Module:
-    """Two inputs, two classes: two convolutions a stage, instance norm, leaky ReLU. Random weights."""
+def network(plan: Plan = ANISOTROPIC, seed: int = 0) -> nn.Module:
+    """A U-Net in nnU-Net's plain shape: two convolutions a stage, instance norm, leaky ReLU."""
     import torch
     from torch import Tensor, nn
 
@@ -73,17 +69,18 @@ def network(seed: int = 0, plan: UNet = ANISOTROPIC) -> nn.Module:
     class Large(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            features, strides = plan.features, plan.strides
+            features = plan.features
             inputs = (2, *features[:-1])
             self.down = nn.ModuleList(
-                stage(i, o, n, s) for n, (i, o, s) in enumerate(zip(inputs, features, strides, strict=True))
+                stage(i, o, n, s)
+                for n, (i, o, s) in enumerate(zip(inputs, features, plan.strides, strict=True))
             )
-            pairs = list(zip(features[:-1], features[1:], strides[1:], strict=True))[::-1]
+            pairs = list(zip(features[:-1], features[1:], plan.strides[1:], strict=True))[::-1]
             self.up = nn.ModuleList(nn.ConvTranspose3d(deep, wide, s, s) for wide, deep, s in pairs)
             self.join = nn.ModuleList(
                 stage(2 * wide, wide, len(pairs) - 1 - n, (1, 1, 1)) for n, (wide, _, _) in enumerate(pairs)
             )
-            self.head = nn.Conv3d(features[0], 2, 1)
+            self.head = nn.Conv3d(plan.features[0], 2, 1)
 
         def forward(self, image: Tensor) -> Tensor:
             skips = []
@@ -100,8 +97,8 @@ def network(seed: int = 0, plan: UNet = ANISOTROPIC) -> nn.Module:
 class Windows(Sequence[dict[str, NDArray[np.float32]]]):
     """Windows of smooth noise, each made when it is asked for."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, plan: Plan = ANISOTROPIC) -> None:
+        self.size, self.shape = size, plan.window
 
     def __len__(self) -> int:
         return self.size
@@ -110,7 +107,8 @@ class Windows(Sequence[dict[str, NDArray[np.float32]]]):
         if not 0 <= index < self.size:
             raise IndexError(index)
         rng = np.random.default_rng([1, index])
-        coarse = rng.standard_normal((1, 2, 5, 32, 32), dtype=np.float32)
+        z, y, x = self.shape
+        coarse = rng.standard_normal((1, 2, z // 4, y // 8, x // 8), dtype=np.float32)
         return {"image": coarse.repeat(4, 2).repeat(8, 3).repeat(8, 4)}
 
     def __iter__(self) -> Iterator[dict[str, NDArray[np.float32]]]:
@@ -125,7 +123,9 @@ def export_step(folder: Path) -> dict[str, Any]:
 
     model = network()
     parameters = sum(p.numel() for p in model.parameters())
-    exported = export_onnx(model, torch.zeros(1, 2, *WINDOW), ("segmentation",), folder / "large.fp32.onnx")
+    exported = export_onnx(
+        model, torch.zeros(1, 2, *ANISOTROPIC.window), ("segmentation",), folder / "large.fp32.onnx"
+    )
     return {"parameters": parameters, "exporter": exported.exporter, "errors": dict(exported.errors)}
 
 
@@ -165,7 +165,7 @@ def main(given: Namespace) -> int:
         found = export_step(folder) if given.step == "export" else calibrate_step(folder, given.cases)
         print(json.dumps({**found, "seconds": time.perf_counter() - begun, "peak_mb": peak_rss_mb()}))
         return 0
-    report: dict[str, Any] = {"machine": describe(), "window": WINDOW}
+    report: dict[str, Any] = {"machine": describe(), "window": ANISOTROPIC.window}
     with tempfile.TemporaryDirectory(prefix="npc-edge-bench-") as scratch:
         for step in ("export", "calibrate"):
             command = [sys.executable, "-m", "npc_edge.bench", "large", "--step", step, "--folder", scratch]

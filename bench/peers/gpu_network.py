@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from npc_edge.bench import gpu_rounds
 from npc_edge.bench.gpu_place import Place, Row
-from npc_edge.bench.gpu_rounds import FAULTS, Judged, Plan, Way, measure, words
-from npc_edge.bench.large import isotropic, network
+from npc_edge.bench.gpu_rounds import FAULTS, Judged, Way, measure, words
+from npc_edge.bench.large import ISOTROPIC, Plan, network
 from npc_edge.bench.peers.gpu_ways import (
     Subject,
     flop_of,
@@ -64,9 +65,9 @@ def demo(place: Place, note: Callable[[str], None], tell: Callable[[Row], None])
 def larger(place: Place, note: Callable[[str], None], tell: Callable[[Row], None], scratch: Path) -> None:
     """An isotropic U-Net of nnU-Net's plain shape, 2 x 96^3; its ONNX file is made where one is of use."""
     use(place.number)
-    edge, features = (16, (8, 16)) if place.small else (96, (32, 64, 128, 256, 320))
-    module = network(0, isotropic(features)).requires_grad_(False)
-    image = torch.randn((1, 2, edge, edge, edge), generator=torch.Generator().manual_seed(1))
+    plan = Plan((16, 16, 16), ((1, 1, 1), (2, 2, 2)), 0, (8, 16)) if place.small else ISOTROPIC
+    module = network(plan).requires_grad_(False)
+    image = torch.randn((1, 2, *plan.window), generator=torch.Generator().manual_seed(1))
     files, why = {}, "no runtime here would run it"
     if place.device == "cpu" or _runtimes():
         note("exporting the larger network")
@@ -74,7 +75,7 @@ def larger(place: Place, note: Callable[[str], None], tell: Callable[[Row], None
             files, why = {"fp32": _export(module, image, scratch / "larger.fp32.onnx")}, ""
         except FAULTS as error:
             why = words(error)
-    head = {"name": f"isotropic U-Net, 2 x {edge}^3, {len(features)} stages", "no_file": why}
+    head = {"name": f"isotropic U-Net, 2 x {plan.window[0]}^3, {len(plan.features)} stages", "no_file": why}
     asked = Asked(module, image, ["segmentation"], files)
     _measure(asked, place, note, lambda row: tell({**head, **row}))
 
@@ -107,7 +108,7 @@ def _measure(asked: Asked, place: Place, note: Callable[[str], None], tell: Call
     ]
     flop = flop_of(asked.module, asked.image)
     head = {"window": list(asked.image.shape), "gflop": round(flop / 1e9, 2)}
-    plan = Plan(3 if place.small else 30, 1 if place.small else 5, place.until, flop)
+    plan = gpu_rounds.Plan(3 if place.small else 30, 1 if place.small else 5, place.until, flop)
     measure(attempts, judge_by(on_host(outputs)), plan, note, lambda rows: tell({**head, "ways": rows}))
 
 
