@@ -51,7 +51,7 @@ def main(given: Namespace) -> int:
         place = _place(given)
         if given.step is not None:
             warnings.simplefilter("ignore")  # libraries': what matters is raised
-            return run_here(given.step, place, given.into or Path("found.json"))
+            return run_here(STEPS[given.step], place, given.into or Path("found.json"))
         if given.checks_only:
             return _checks_only(place)
         return _suite(place, _chosen(given.steps), given)

@@ -10,6 +10,7 @@ from typing import Any
 
 from npc_edge.engine.errors import BackendError
 from npc_edge.engine.machine import available_cores
+from npc_edge.kernels.cuda.host import OPTIMISED, HostLauncher, build
 from npc_edge.kernels.launch import Launcher, LaunchError
 from npc_edge.kernels.sampling import Shape
 
@@ -59,7 +60,7 @@ def open_launcher(place: Place) -> Launcher:
     """The launcher of a place. BackendError where its library, the driver, the GPU or g++ is missing."""
     try:
         if place.number is None:
-            return _on_the_processor()
+            return _on_the_processor(("-O1",) if place.small else OPTIMISED)
         if place.launcher == "pycuda":
             from npc_edge.kernels.cuda.py_cuda import PyCudaLauncher
 
@@ -71,9 +72,7 @@ def open_launcher(place: Place) -> Launcher:
         raise BackendError(str(error).rstrip("."), NEEDS_A_GPU) from error
 
 
-def _on_the_processor() -> Launcher:
-    from npc_edge.kernels.cuda.host import HostLauncher, build
-
+def _on_the_processor(options: tuple[str, ...]) -> Launcher:
     with tempfile.TemporaryDirectory(prefix="npc-edge-bench-") as folder:
         # The library stays mapped when its file is gone.
-        return HostLauncher(build(Path(folder)), available_cores())
+        return HostLauncher(build(Path(folder), options), available_cores())

@@ -29,14 +29,14 @@ def rows(place: Place, note: Callable[[str], None], tell: Callable[[Row], None],
     note(f"a phantom of 2 x ({matrix} x {matrix} x {slices}) is made")
     spec = PhantomSpec("T3", seed=700_001, fat_sat=False, matrix=matrix, slices=slices)
     study = write_phantom(spec, scratch / "phantom") / "study"
-    said: list[Segmentation] = []
     plan = Plan(rounds=3 if place.small else 7, warmups=1, until=place.until)
     size = [2, slices, matrix, matrix]
-    ways = list(_ways(place, study, scratch))
-    measure(ways, partial(_judge, said), plan, note, lambda found: tell({"study": size, "ways": found}))
+    asked = list(ways(place, study, scratch))
+    measure(asked, judge_by_first(), plan, note, lambda found: tell({"study": size, "ways": found}))
 
 
-def _ways(place: Place, study: Path, scratch: Path) -> Iterator[Attempt]:
+def ways(place: Place, study: Path, scratch: Path) -> Iterator[Attempt]:
+    """What is asked of the engine; those on the processor are what the others are compared with."""
     # Each has a state directory of its own: what one measured or built is no help to the next.
     asked = {
         "onnxruntime fp32 on the processor": Options("onnxruntime", device="cpu", precision="fp32"),
@@ -81,18 +81,20 @@ def _way(study: Path, options: Options, own: Path) -> Way:
     return Way(run, outputs, stages=stages, close=lambda: session.__exit__(None, None, None))
 
 
-def _judge(said: list[Segmentation], way: Way) -> Judged:
-    found = way.outputs()
-    masks: Segmentation = found["masks"]
-    said.append(masks)
-    first = said[0]
-    equal = float((masks.structures == first.structures).mean())
-    same = dice(masks.tumour > 0, first.tumour > 0)
-    facts = {
-        "runs_as": found["runs_as"],
-        "fallback": found["fallback"],
-        "structures_equal": round(equal, 4),
-        "tumour_dice": round(same, 4),
-    }
-    right = equal >= _EQUAL and same >= _DICE
-    return Judged(facts, "" if right else f"structures equal at {equal:.4f}, tumour Dice {same:.3f}: too few")
+def judge_by_first() -> Callable[[Way], Judged]:
+    """The first that is judged is right; the others are by how far their masks agree with its."""
+    said: list[Segmentation] = []
+
+    def judge(way: Way) -> Judged:
+        found = way.outputs()
+        masks: Segmentation = found["masks"]
+        said.append(masks)
+        first = said[0]
+        equal = float((masks.structures == first.structures).mean())
+        same = dice(masks.tumour > 0, first.tumour > 0)
+        right = equal >= _EQUAL and same >= _DICE
+        wrong = "" if right else f"structures equal at {equal:.4f}, tumour Dice {same:.3f}: too few"
+        agree = {"structures_equal": round(equal, 4), "tumour_dice": round(same, 4)}
+        return Judged({"runs_as": found["runs_as"], "fallback": found["fallback"], **agree}, wrong)
+
+    return judge

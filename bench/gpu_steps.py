@@ -143,7 +143,7 @@ STEPS: Mapping[str, Step] = {
 """In the order in which they run: what is asked most comes first, what takes longest last."""
 
 
-def run_here(name: str, place: Place, into: Path) -> int:
+def run_here(step: Step, place: Place, into: Path) -> int:
     """One step in this process; what it finds goes to a file, whole after every part. 0; 1 when it fails, 5
     when something it needs is not here, both of which the file then says."""
     found: Row = {}
@@ -153,7 +153,7 @@ def run_here(name: str, place: Place, into: Path) -> int:
         publish(into, found)
 
     try:
-        STEPS[name].do(place, tell)
+        step.do(place, tell)
     except (NpcEdgeError, ModuleNotFoundError) as error:
         tell("not_run", words(error))
         return 5

@@ -32,5 +32,5 @@ def test_no_way_at_all_is_an_error() -> None:
     def fails(way: Variant) -> float:
         raise RuntimeError("no kernel image")
 
-    with pytest.raises(BackendError, match="in no way here.*no kernel image"):
+    with pytest.raises(BackendError, match=r"in no way here.*no kernel image"):
         quickest(variants("cpu"), fails)
