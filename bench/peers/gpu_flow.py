@@ -69,7 +69,7 @@ def rows(place: Place, note: Callable[[str], None], tell: Callable[[Row], None])
     study = make_study(place.study)
     launcher = open_launcher(place)
     attempts = [*_ours(place, study, launcher), *_peers(place, study)]
-    plan = Plan(rounds=3 if place.small else 30, warmups=1 if place.small else 5, until=place.until)
+    plan = Plan(rounds=1 if place.small else 30, warmups=0 if place.small else 5, until=place.until)
     head = {"study": [2, *place.study], "window": list(study.window.shape)}
     measure(attempts, partial(judge, study), plan, note, lambda found: tell({**head, "ways": found}))
 
@@ -141,7 +141,8 @@ def judge(study: Study, way: Way) -> Judged:
 def _ours(place: Place, study: Study, launcher: Launcher) -> Iterator[Attempt]:
     bundle = bundles.load(None)
     held = {a.precision for a in bundle.network(study.network.name).artefacts}
-    files: dict[str, Path] = {p: bundle.artefact(study.network.name, p) for p in _FILES if p in held}
+    wanted = ("fp32",) if place.small else _FILES
+    files: dict[str, Path] = {p: bundle.artefact(study.network.name, p) for p in wanted if p in held}
     image = torch.zeros((1, len(study.volumes), *study.window.shape), device=place.torch_device)
     wait(image)
     with torch.inference_mode():
@@ -207,10 +208,10 @@ def _chain(study: Study, launcher: Launcher, image: Tensor, open_network: Callab
 
 
 def _peers(place: Place, study: Study) -> Iterator[Attempt]:
-    for kind, last in itertools.product(("autocast", "fp16"), (False, True)):
-        if kind == "autocast" or place.number is not None:
-            variant = Variant(kind, last, place.device)
-            yield Attempt(f"MONAI + {variant.name}", partial(_peer, place, study, variant), peer=True)
+    kinds = ("autocast",) if place.number is None else ("autocast", "fp16")
+    for kind, last in itertools.product(kinds, (True,) if place.small else (False, True)):
+        variant = Variant(kind, last, place.device)
+        yield Attempt(f"MONAI + {variant.name}", partial(_peer, place, study, variant), peer=True)
 
 
 def _peer(place: Place, study: Study, variant: Variant) -> Way:

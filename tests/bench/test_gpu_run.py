@@ -19,7 +19,7 @@ def test_a_gpu_is_asked_for_by_name(tmp_path: Path) -> None:
 
 
 def test_a_study_runs_to_files_and_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
-    spec = PhantomSpec("T3", seed=700_001, fat_sat=False, matrix=128, slices=24)
+    spec = PhantomSpec("T3", seed=700_001, fat_sat=False, matrix=96, slices=24)
     study = write_phantom(spec, tmp_path / "phantom") / "study"
     held = list(ways(Place(99), study, tmp_path))
     asked = [held[0], held[2]]

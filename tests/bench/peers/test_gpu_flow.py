@@ -17,7 +17,7 @@ def test_both_chains_find_the_same_labels_from_one_study() -> None:
     told: list[Row] = []
     gpu_flow.rows(Place(None, small=True), lambda line: None, told.append)
     rows = {row["way"]: row for row in told[-1]["ways"]}
-    assert {"kernels + onnxruntime fp32", "MONAI + torch autocast eager"} < set(rows)
+    assert {"kernels + onnxruntime fp32", "MONAI + torch autocast channels_last_3d"} < set(rows)
     for name, row in rows.items():
         assert "ms" in row, f"{name}: {row}"
         assert list(row["stages_ms"]) == ["upload", "prepare", "network", "labels", "home"]
