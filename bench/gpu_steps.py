@@ -32,6 +32,9 @@ Tell = Callable[[str, object], None]
 """Takes a key of the report and its value."""
 
 _TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+_LINES = 60
+"""Of what a sanitizer says when it complains."""
+
 _KEPT_FOR_ENDING = 0.9
 """Of a step's time is for what it measures: the rest is for starting and for writing down."""
 
@@ -119,7 +122,8 @@ def sanitized(tool: str, place: Place, program: str = "compute-sanitizer") -> Ro
     except subprocess.TimeoutExpired:
         return {**row, "detail": "the time for this step was over"}
     said = (ran.stdout + ran.stderr).strip().splitlines()
-    return {**row, "passed": ran.returncode == 0, "detail": said[-1] if said else ""}
+    row |= {"passed": ran.returncode == 0, "detail": said[-1] if said else ""}
+    return row if row["passed"] else {**row, "said": said[-_LINES:]}
 
 
 @dataclass(frozen=True)
