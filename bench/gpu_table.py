@@ -82,6 +82,8 @@ def _ways(held: Row, title: str, key: str) -> Iterator[str]:
     timed = [way for way in held["ways"] if "ms" in way]
     for way in sorted(timed, key=lambda way: float(way["ms"]["p50"])):
         yield _timed(way)
+    if held.get("no_file"):
+        yield f"ONNX Runtime, TensorRT: not run: {held['no_file']}"
     for way in held["ways"]:
         if "wrong" in way:
             yield f"{way['way']}: WRONG, so it has no speed: {way['wrong']}"
