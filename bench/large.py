@@ -134,11 +134,12 @@ def calibrate_step(folder: Path, cases: int) -> dict[str, Any]:
     import onnx
 
     from npc_edge.export.observe import observe
-    from npc_edge.export.passes import PASSES, rewrite
+    from npc_edge.export.passes import rewrite
     from npc_edge.export.qdq import FLAVOURS, activations, quantize
+    from npc_edge.export.staged_norms import LOWERED
 
     windows = Windows(cases)
-    model, _ = rewrite(onnx.load(str(folder / "large.fp32.onnx")), PASSES, windows[0])
+    model, _ = rewrite(onnx.load(str(folder / "large.fp32.onnx")), LOWERED, windows[0])
     tensors = activations(model)
     ranges = observe(model, tensors, windows)
     sizes = {}

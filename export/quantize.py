@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,11 +30,12 @@ from npc_edge.export.half import to_half
 from npc_edge.export.observe import Range, observe
 from npc_edge.export.pack import pack, reason, replace
 from npc_edge.export.parity_report import Tried
-from npc_edge.export.passes import PASSES, Applied, rewrite
+from npc_edge.export.passes import Applied, rewrite
 from npc_edge.export.qdq import FLAVOURS, Flavour, activations, quantizable, quantize
 from npc_edge.export.recalibrate import calibrators
 from npc_edge.export.record import record
 from npc_edge.export.search import search
+from npc_edge.export.staged_norms import LOWERED
 from npc_edge.export.task_loss import Task, answers
 
 Say = Callable[[str], None]
@@ -117,7 +118,7 @@ def lower(
                     if order.precision == "fp32":
                         pairs += _held(Work(bundle, network, original, inputs, copy, order, cases, say))
                     continue
-                model, applied = rewrite(original, PASSES, inputs[0])
+                model, applied = rewrite(original, LOWERED, inputs[0])
                 _say_passes(applied, say)
                 work = Work(bundle, network, model, inputs, copy, order, cases, say)
                 pairs += _held(work) if order.precision == "fp32" else _lowered(work)
@@ -125,6 +126,8 @@ def lower(
             measured = Measured(order.precision, len(cases), frozenset(case.name for case in fed))
             added = _write(copy, bundle, measured, pairs, key)
             replace(copy, root)
+            for name in sorted(_outdated(bundle, order.precision, added)):
+                say(f"{name}: left out, it was built from the file that is now another")
     except OSError as error:
         raise OutputError(f"the bundle cannot be written: {reason(error)}") from error
     return Lowered(tuple(pairs), added, tuple(passes))
@@ -245,6 +248,9 @@ def _write(
     Returns the files that passed.
     """
     passed = {pair.artefact for pair in pairs if pair.verdict}
+    outdated = _outdated(bundle, measured.precision, passed)
+    for name in outdated:
+        (copy / name).unlink()
     if measured.precision != "fp32":  # whose file is the original, and stays whatever ran it
         if not passed:
             why = "; ".join(pairs[0].verdict.why) if pairs else "no layer can do with less precision"
@@ -255,7 +261,7 @@ def _write(
     manifest = bundle.manifest
     changed = manifest.model_copy(
         update={
-            "networks": tuple(_network(network, pairs) for network in manifest.networks),
+            "networks": tuple(_network(network, pairs, outdated) for network in manifest.networks),
             "calibrators": {**manifest.calibrators, **calibrators(bundle, pairs, measured.fed)},
         }
     )
@@ -272,9 +278,21 @@ def _write(
     return tuple(sorted(passed))
 
 
-def _network(network: NetworkSpec, pairs: Sequence[Tried]) -> NetworkSpec:
+def _outdated(bundle: Bundle, precision: Wanted, passed: Collection[str]) -> frozenset[str]:
+    """Engines that were built from a file which is now another."""
+    if precision == "fp32":  # whose file is as it was
+        return frozenset()
+    return frozenset(
+        artefact.file
+        for network in bundle.manifest.networks
+        for artefact in network.artefacts
+        if artefact.format == "engine" and f"artefacts/{network.name}.{artefact.precision}.onnx" in passed
+    )
+
+
+def _network(network: NetworkSpec, pairs: Sequence[Tried], outdated: Collection[str]) -> NetworkSpec:
     """The network with its artefacts that passed and the rows they passed with."""
-    held = {artefact.file: artefact for artefact in network.artefacts}
+    held = {artefact.file: artefact for artefact in network.artefacts if artefact.file not in outdated}
     for pair in pairs:
         if not pair.verdict or pair.network != network.name:
             continue

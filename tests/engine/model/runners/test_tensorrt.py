@@ -233,15 +233,10 @@ def test_the_bundle_s_own_engine_fits_its_runtime_and_its_gpu_alone(tmp_path: Pa
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     version = load_tensorrt("rtx").version
     root = tiny_qdq.write_parts(tmp_path / "bundle", ("fp32", "fp16"))
-    file = "artefacts/npc.fp16.sm86.engine"
+    file = f"artefacts/npc.fp16.sm86.tensorrt-rtx-{version}.engine"
     (root / file).write_bytes(b"an engine")
     manifest = tiny_qdq.manifest(("fp32", "fp16"))
-    spec = {
-        "runtime": "tensorrt-rtx",
-        "runtime_version": version,
-        "compute_capability": "sm86",
-        "executed": False,
-    }
+    spec = {"runtime": "tensorrt-rtx", "runtime_version": version, "compute_capability": "sm86"}
     engine = {"precision": "fp16", "file": file, "format": "engine", "engine": spec}
     manifest["networks"][0]["artefacts"] = [*manifest["networks"][0]["artefacts"], engine]
     pack(root, manifest, None)
