@@ -150,7 +150,7 @@ class Launcher(Protocol):
 
 
 def open_default(ordinal: int) -> Launcher:
-    """The launcher of the default library on a GPU; LaunchError where the library, driver or GPU is missing."""
+    """The launcher of the default library on a GPU; LaunchError where library, driver or GPU is missing."""
     from npc_edge.kernels.cuda.cuda_core import CudaCoreLauncher
 
     return CudaCoreLauncher(ordinal)

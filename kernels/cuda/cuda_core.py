@@ -70,7 +70,7 @@ class CudaCoreLauncher:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """The primary context becomes the calling thread's, and stays it: every runtime here uses that one."""
+        """The primary context becomes the calling thread's, and stays it: every runtime here uses it."""
         try:
             self._core.Device(self._ordinal).set_current()
         except (RuntimeError, _cuda_error()) as error:

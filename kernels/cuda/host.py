@@ -56,8 +56,8 @@ def build(folder: Path, options: Sequence[str] = OPTIMISED) -> Path:
 class HostLauncher:
     """A Launcher (see `kernels.launch`) whose device is the processor; `threads` of OpenMP.
 
-    memory_mb: how much there is, as a GPU has an end too; None: as much as the machine has. held_bytes: of all
-    arrays that somebody still holds.
+    memory_mb: how much there is, as a GPU has an end too; None: as much as the machine has. held_bytes: of
+    all arrays that somebody still holds.
     """
 
     def __init__(self, library: Path, threads: int = 1, memory_mb: float | None = None) -> None:

@@ -33,7 +33,8 @@ from npc_edge.kernels.windows import axis_weight
 
 _METHODS = {"percentile": 0, "zscore": 1, "zscore-nonzero": 2}
 _COUNTED = {"percentile": 0, "zscore": 1, "zscore-nonzero": 2}
-_MOST_VOXELS = 2**28
+MOST_VOXELS = 2**28
+"""Values that statistics are taken of, and that one look goes over, at most."""
 _SPLINE_EDGE = 2
 _POLE = np.sqrt(3) - 2
 _SPLINE_RADIUS = 14  # 0.268 to the 15th is 3e-9: below float32
@@ -294,8 +295,8 @@ class Operations:
 
     def _found(self, values: DeviceArray, rule: Rule) -> tuple[DeviceArray, np.void]:
         count = prod(values.shape)
-        if not 0 < count <= _MOST_VOXELS:
-            raise ValueError(f"statistics are of 1 to {_MOST_VOXELS} values, not {count}")
+        if not 0 < count <= MOST_VOXELS:
+            raise ValueError(f"statistics are of 1 to {MOST_VOXELS} values, not {count}")
         empty = np.zeros((), dtype=arguments.FOUND)
         empty["range"] = (0xFFFFFFFF, 0)
         found = self.upload(empty)

@@ -124,7 +124,7 @@ def test_without_a_gpu_the_launchers_say_so() -> None:
 
 def test_each_library_is_imported_where_it_is_meant_to_be() -> None:
     allowed = {
-        "cuda.core": ("cuda_core.py", "tensorrt.py"),  # TensorRT's own memory, until it takes a launcher's
+        "cuda.core": ("cuda_core.py",),
         "cuda.bindings.nvrtc": ("nvrtc.py",),
         "pycuda": ("py_cuda.py",),
     }

@@ -1,0 +1,66 @@
+"""Where a session's voxel operations run: on the device of the networks, or, said aloud, on the processor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from npc_edge.engine.device_voxels import DeviceVoxels
+from npc_edge.engine.errors import UsageError
+from npc_edge.engine.model.bundle import Bundle
+from npc_edge.engine.model.choice import Choice
+from npc_edge.engine.model.runners.devices import Gpu
+from npc_edge.engine.model.runners.pairs import Pair
+from npc_edge.engine.types import Options
+from npc_edge.engine.voxels import Voxels
+from npc_edge.kernels.launch import Launcher, LaunchError, open_default
+
+
+@dataclass(frozen=True)
+class Placed:
+    """voxels: by network, those that run on a device; the processor's around every other. launcher: theirs,
+    which runners on that device share. notes: a line each for what is on the processor and might not be."""
+
+    voxels: Mapping[str, Voxels]
+    launcher: Launcher | None = None
+    notes: tuple[str, ...] = ()
+
+
+def wanted_device(options: Options, given: Launcher | None) -> Options:
+    """The options with the device of the launcher that a host program gives; UsageError when they name
+    another."""
+    if given is None:
+        return options
+    if options.device not in ("auto", given.place):
+        raise UsageError(f"the launcher works on {given.place}, the options say {options.device}")
+    return replace(options, device=given.place)
+
+
+def place(bundle: Bundle, choices: Sequence[Choice], gpu: Gpu | None, given: Launcher | None) -> Placed:
+    """Open the voxel operations that fit what was chosen to run each network."""
+    launcher, notes = given, []
+    wanting = [one.network for one in choices if one.pair.on_gpu]
+    if launcher is None and gpu is not None and wanting:
+        try:
+            launcher = open_default(gpu.number)
+        except LaunchError as error:
+            notes.append(f"the voxel operations run on the processor: {error}")
+    if launcher is None:
+        return Placed({}, None, tuple(notes))
+    if bundle.manifest.networks[0].nnunet is not None:
+        note = "the voxel operations run on the processor: nnU-Net's own order and rounding are kept there"
+        return Placed({}, launcher, (*notes, note))
+    voxels = DeviceVoxels(launcher)
+    here = {one.network: voxels for one in choices if _takes_arrays(one.pair, launcher)}
+    notes += [
+        f"network {one.network} and the voxel operations around it run on the processor: "
+        f"{one.pair} takes no arrays on {launcher.place}"
+        for one in choices
+        if one.network not in here
+    ]
+    return Placed(here, launcher, tuple(notes))
+
+
+def _takes_arrays(pair: Pair, launcher: Launcher) -> bool:
+    """Every runner of a GPU takes arrays there; on the host's memory ONNX Runtime does."""
+    return pair.backend == "onnxruntime" if launcher.place == "cpu" else pair.on_gpu
