@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +66,13 @@ class Kit:
     def around(self, network: str) -> Voxels:
         """The voxel operations around a network."""
         return self.voxels.get(network, HOST)
+
+    def holding(self, volumes: Mapping[str, Volume]) -> AbstractContextManager[None]:
+        """Around all that is done with a study's volumes: they go where voxel operations want them. A runner
+        that is still starting is waited for: it may capture what is queued on the stream they share."""
+        for network in self.voxels:
+            self.runners[network].describe()
+        return holding_all(self.voxels.values(), volumes.values())
 
 
 @dataclass
@@ -157,7 +165,7 @@ def _read_or_take(source: Source, kit: Kit, clock: Clock, known: _Known, ahead: 
 
 def _walk(kit: Kit, clock: Clock, known: _Known) -> Findings:
     # From here on voxels are on their way to a device; a sequence that is moved keeps its voxels.
-    with holding_all(kit.voxels.values(), known.volumes.values()):
+    with kit.holding(known.volumes):
         predictions = _predict_aligned(kit, clock, known)
         if kit.done is not None:
             kit.done()
@@ -197,7 +205,7 @@ def _predict_aligned(kit: Kit, clock: Clock, known: _Known) -> Predictions:
 def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predictions, Findings]:
     """The stations from aligned volumes on: what the networks said, and what follows from it."""
     known = _Known(volumes=dict(volumes))
-    with holding_all(kit.voxels.values(), volumes.values()):
+    with kit.holding(volumes):
         predictions = _predict(kit, clock, known)
         return predictions, _find(predictions, kit, clock, known)
 

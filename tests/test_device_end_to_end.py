@@ -6,6 +6,7 @@ The device is the processor, running the kernels' bodies; the networks are ONNX 
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from npc_edge.engine.device_voxels import DeviceVoxels
 from npc_edge.engine.errors import Refusal, UsageError
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.bundle import Bundle, load
+from npc_edge.engine.model.runner import Runner
+from npc_edge.engine.model.starting import Starting
 from npc_edge.engine.session import RunResult
 from npc_edge.engine.study.read import Reader
 from npc_edge.engine.types import Volume, Watch
@@ -165,14 +168,18 @@ def npc(inputs):  # type: ignore[no-untyped-def]
     return {"tumour": first - 0.5, "anatomy": anatomy, "detection": first.mean(axis=(2, 3, 4))}
 
 
-def answered(bundle: Bundle, launcher: Watched) -> tuple[list[int], Any]:
-    """How many windows went through together, and the findings."""
+def findings_of(bundle: Bundle, launcher: Watched, runner: Runner) -> Any:
     rng = np.random.default_rng(5)
     grid = Geometry.centred((0, 0, 0), (1.7, 1.6, 3.9), SHAPE)
     volumes = {name: Volume(rng.gamma(2.0, 50.0, SHAPE).astype(np.float32), grid) for name in ("t1", "t2")}
-    runner = OnDevice(launcher, npc, at_once=8)
     kit = pipeline.Kit(bundle, Reader(), {"npc": runner}, Options(), str, {"npc": DeviceVoxels(launcher)})
-    _, findings = pipeline.answer(volumes, kit, Clock(Watch()))
+    return pipeline.answer(volumes, kit, Clock(Watch()))[1]
+
+
+def answered(bundle: Bundle, launcher: Watched) -> tuple[list[int], Any]:
+    """How many windows went through together, and the findings."""
+    runner = OnDevice(launcher, npc, at_once=8)
+    findings = findings_of(bundle, launcher, runner)
     return runner.seen, findings
 
 
@@ -187,3 +194,19 @@ def test_fewer_windows_go_together_before_memory_runs_out(windowed: Bundle, libr
     with pytest.raises(Refusal) as caught:
         answered(windowed, Watched(library, memory_mb=1.5))
     assert caught.value.code == "TOO_LARGE"
+
+
+def test_nothing_goes_up_while_a_runner_starts_on_the_same_stream(windowed: Bundle, library: Path) -> None:
+    launcher = Watched(library)
+
+    class Slow(OnDevice):
+        def __enter__(self) -> Slow:
+            time.sleep(0.3)
+            self.before = len(launcher.up)
+            return self
+
+    runner = Slow(launcher, npc)
+    with Starting() as starting:
+        findings_of(windowed, launcher, starting.start(lambda: runner))
+    assert runner.before == 0
+    assert len(launcher.up) > 2 * SHAPE[0]

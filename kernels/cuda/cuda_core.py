@@ -95,7 +95,10 @@ class CudaCoreLauncher:
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Page-locked memory; its copies run while the host goes on."""
         kind = np.dtype(dtype)
-        buffer = self._core.LegacyPinnedMemoryResource().allocate(max(prod(shape) * kind.itemsize, 1))
+        try:
+            buffer = self._core.LegacyPinnedMemoryResource().allocate(max(prod(shape) * kind.itemsize, 1))
+        except _cuda_error() as error:
+            raise LaunchError(f"no page-locked memory for {shape} {kind}: {error}") from error
         raw = (ctypes.c_uint8 * buffer.size).from_address(int(buffer.handle))
         raw.owner = buffer  # a ctypes array keeps what is set on it
         return np.frombuffer(raw, dtype=kind, count=prod(shape)).reshape(shape)

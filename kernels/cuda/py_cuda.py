@@ -112,7 +112,10 @@ class PyCudaLauncher:
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Page-locked memory; its copies run while the host goes on."""
-        return np.asarray(self._driver.pagelocked_empty(shape, np.dtype(dtype)))
+        try:
+            return np.asarray(self._driver.pagelocked_empty(shape, np.dtype(dtype)))
+        except self._driver.Error as error:
+            raise LaunchError(f"no page-locked memory for {shape} {np.dtype(dtype)}: {error}") from error
 
     def copy_in(self, target: DeviceArray, host: NDArray[Any]) -> None:
         """Queued; pageable memory is read before this returns, page-locked memory later."""
