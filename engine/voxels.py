@@ -150,7 +150,7 @@ class HostVoxels:
     def image(self, volumes: Mapping[str, Volume], network: NetworkSpec, target: Geometry) -> Array:
         array = np.empty((1, len(network.inputs), *target.shape), dtype=np.float32)
         for channel, name in enumerate(network.inputs):
-            array[0, channel] = _channel(volumes[name], network, name, target)
+            array[0, channel] = channel_on(target, volumes[name], network, name)
         return array
 
     def gather(self, image: Array, corners: Sequence[Corner], window: Shape) -> Array:
@@ -255,8 +255,9 @@ def on_host(array: Array) -> NDArray[Any]:
     return array
 
 
-def _channel(volume: Volume, network: NetworkSpec, name: str, target: Geometry) -> NDArray[np.float32]:
-    """One sequence on a grid, normalised: (Z, Y, X) float32, 0 outside the volume."""
+def channel_on(target: Geometry, volume: Volume, network: NetworkSpec, name: str) -> NDArray[np.float32]:
+    """One sequence on a grid, normalised: (Z, Y, X) float32, 0 outside the volume. Refusal UNREADABLE for a
+    voxel that is not finite."""
     if not np.isfinite(volume.voxels).all():
         raise Refusal("UNREADABLE", f"sequence {name} holds values that are not finite")
     source, rule = volume.geometry, rule_of(network)

@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 from threading import Event
 
+import fake_tensorrt as fake
 import host_device
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import NetworkSpec
 from npc_edge.engine.model.prepare import prepare
 from npc_edge.engine.model.runner import FakeRunner
+from npc_edge.engine.model.runners.devices import Gpu
+from npc_edge.engine.model.runners.tensorrt import Engine, TensorRtRunner
+from npc_edge.engine.model.runners.tensorrt_build import TensorRt
 from npc_edge.engine.model.sliding_window import infer
 from npc_edge.engine.types import ModelInput, Volume, Watch
 from npc_edge.engine.voxels import HOST, Tiles
@@ -151,6 +155,31 @@ def test_windows_blend_as_on_the_processor(
     tolerance = 3e-6 if dtype is np.float32 else 2e-3  # half an ulp of float16 at 4
     np.testing.assert_allclose(seen["score"], wanted["score"], atol=tolerance)
     np.testing.assert_allclose(voxels.host(seen["map"]), wanted["map"], atol=tolerance)
+
+
+def test_tensorrt_s_runner_and_the_operations_share_memory_and_stream(library: Path) -> None:
+    """Its half-precision maps of 27 windows, blended: twice the image, as its fake engine computes."""
+
+    class Shared(Watched):
+        handle = 77  # what the fake engine wants to be queued on
+
+    launcher = Shared(library)
+    window, shape = fake.SHAPE[2:], (5, 7, 9)
+    outputs = [{"name": "map", "kind": "segmentation"}]
+    spec = network(window=window, outputs=outputs)
+    array = np.random.default_rng(1).random((1, 2, *shape), dtype=np.float32)
+    image = launcher.empty(array.shape, np.float32)
+    launcher.copy_in(image, array)
+    given = ModelInput(image, Geometry.from_parts(shape, (1, 1, 1), (0, 0, 0)))
+    gpu = Gpu(0, "sm86", "a card", "13.0", 8000.0, launcher=launcher)
+    engine, trt = Engine(lambda: b"a plan", "n", "fp16"), TensorRt(fake.module(True), "tensorrt-rtx", "9")
+    voxels = DeviceVoxels(launcher)
+    with TensorRtRunner(engine, trt, gpu) as runner:
+        found = infer(runner, given, spec, Watch(), voxels=voxels).outputs["map"]
+    assert len(Tiles.over(shape, spec).corners) == 27
+    gc.collect()
+    assert launcher.held_bytes == image.nbytes + found.nbytes, "the runner gave its buffers back"
+    np.testing.assert_allclose(voxels.host(found), 2 * array, atol=1e-3)  # half an ulp of float16 below 2
 
 
 def test_no_more_windows_are_kept_than_a_slice_needs() -> None:
