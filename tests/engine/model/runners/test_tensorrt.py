@@ -5,6 +5,7 @@ from pathlib import Path
 from threading import Event
 
 import fake_tensorrt as fake
+import names
 import numpy as np
 import pytest
 import tiny_qdq
@@ -166,6 +167,22 @@ def bundled(folder: Path):  # type: ignore[no-untyped-def]
     rows = {"fp16": [("onnxruntime", "fp16", "avx2")]}
     pack(root, tiny_qdq.manifest(("fp32", "fp16"), rows), None)
     return load(root, allow_unsigned=True)
+
+
+def test_all_that_is_asked_of_tensorrt_is_there() -> None:
+    """It was never run: at least every name exists."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    owners = {
+        "module": trt,
+        "runtime": trt.Runtime,
+        "engine": trt.ICudaEngine,
+        "context": trt.IExecutionContext,
+        "config": trt.IRuntimeConfig,
+        "cache": trt.IRuntimeCache,
+    }
+    source = Path(__file__).parents[4] / "engine" / "model" / "runners" / "tensorrt.py"
+    assert {variable for variable, _ in names.asked(source, owners)} == set(owners)
+    assert names.absent(source, owners) == []
 
 
 @NO_GPU
