@@ -49,6 +49,11 @@ class DeviceVoxels:
     def describe(self) -> str:
         return f"{self._launcher.place} ({self._launcher.device})"
 
+    def load(self) -> None:
+        """Everything a first study would have to wait for. BackendError where a kernel cannot be compiled."""
+        with _translated(), self._launcher.current():
+            self._launcher.load()
+
     def free_mb(self) -> float | None:
         with _translated():
             return self._launcher.free_mb()

@@ -37,12 +37,17 @@ def wanted_device(options: Options, given: Launcher | None) -> Options:
 
 
 def place(bundle: Bundle, choices: Sequence[Choice], gpu: Gpu | None, given: Launcher | None) -> Placed:
-    """Open the voxel operations that fit what was chosen to run each network."""
+    """Open the voxel operations that fit what was chosen to run each network.
+
+    Where no launcher can be had the processor's serve and a note says so; one that is given and fails is a
+    BackendError."""
     launcher, notes = given, []
     wanting = [one.network for one in choices if one.pair.on_gpu]
     if launcher is None and gpu is not None and wanting:
         try:
-            launcher = open_default(gpu.number)
+            opened = open_default(gpu.number)
+            opened.load()
+            launcher = opened
         except LaunchError as error:
             notes.append(f"the voxel operations run on the processor: {error}")
     if launcher is None:
@@ -51,6 +56,8 @@ def place(bundle: Bundle, choices: Sequence[Choice], gpu: Gpu | None, given: Lau
         note = "the voxel operations run on the processor: nnU-Net's own order and rounding are kept there"
         return Placed({}, launcher, (*notes, note))
     voxels = DeviceVoxels(launcher)
+    if given is not None:
+        voxels.load()
     here = {one.network: voxels for one in choices if _takes_arrays(one.pair, launcher)}
     notes += [
         f"network {one.network} and the voxel operations around it run on the processor: "

@@ -44,6 +44,10 @@ class Guarded:
         """As the inner launcher does."""
         return self.inner.current()
 
+    def load(self) -> None:
+        """As the inner launcher does."""
+        self.inner.load()
+
     def free_mb(self) -> float | None:
         """As the inner launcher says."""
         return self.inner.free_mb()

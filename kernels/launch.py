@@ -113,6 +113,9 @@ class Launcher(Protocol):
         """While it lasts the calling thread works on this device. Whoever comes from another thread than the
         one that made the launcher asks for it, for itself and for a runtime it calls."""
 
+    def load(self) -> None:
+        """Compile every kernel now, not at its first use. LaunchError where what compiles them is missing."""
+
     def free_mb(self) -> float | None:
         """Megabytes (1e6 bytes) of its memory that are free now; None: nobody says."""
 

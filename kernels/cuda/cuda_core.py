@@ -77,6 +77,11 @@ class CudaCoreLauncher:
             raise LaunchError(f"GPU {self._ordinal} does not answer: {error}") from error
         yield
 
+    def load(self) -> None:
+        """Some 30 ms a source file."""
+        for operation in source.OPERATIONS:
+            self._load(next(iter(source.kernels(operation))))
+
     def free_mb(self) -> float | None:
         """As the driver says; other programs' memory is not free."""
         status, free, _ = self._driver.cuMemGetInfo()

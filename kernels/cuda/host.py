@@ -85,6 +85,9 @@ class HostLauncher:
         """Every thread works on it."""
         return nullcontext()
 
+    def load(self) -> None:
+        """They are compiled."""
+
     def free_mb(self) -> float | None:
         """What is left of `memory_mb`."""
         return None if self.memory_mb is None else self.memory_mb - self.held_bytes / 1e6

@@ -92,6 +92,11 @@ class PyCudaLauncher:
         finally:
             self._context.pop()
 
+    def load(self) -> None:
+        """Some 30 ms a source file."""
+        for operation in source.OPERATIONS:
+            self._load(next(iter(source.kernels(operation))))
+
     def free_mb(self) -> float | None:
         """As the driver says; other programs' memory is not free."""
         try:
