@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from outside import tool
 
 from npc_edge.engine.model.runner import Arrays, DeviceArrays, FakeRunner
@@ -29,6 +30,12 @@ class Watched(host.HostLauncher):
         super().__init__(library, memory_mb=memory_mb)
         self.up: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.home: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        """Never what another kernel left there."""
+        array = super().empty(shape, dtype)
+        ctypes.memset(array.pointer, 0xA5, array.nbytes)
+        return array
 
     def copy_in(self, target: DeviceArray, host: NDArray[Any]) -> None:
         self.up.append((host.shape, host.dtype))
