@@ -11,7 +11,7 @@ from pathlib import Path
 from npc_edge.engine.ahead import ReadAhead
 from npc_edge.engine.clock import Clock
 from npc_edge.engine.errors import BackendError, BundleError, DeadlineExceeded, NpcEdgeError, Refusal
-from npc_edge.engine.findings import detect, quality, segment, stage
+from npc_edge.engine.findings import category_sets, detect, quality, segment, stage
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.machine import peak_rss_mb
 from npc_edge.engine.model import memory, nnunet
@@ -217,13 +217,14 @@ def _find(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> Fi
         reference = known.volumes[manifest.reference_sequence]
         voxels = kit.around(_decider(kit))
         segmentation = segment.segment(predictions, reference, manifest, watch, voxels)
-        detection = detect.detect(
-            detect.raw_score(predictions, manifest), segmentation, manifest, _runner(kit).describe().artefact
-        )
+        artefact, given = _runner(kit).describe().artefact, kit.options.prevalence
+        score = detect.raw_score(predictions, manifest)
+        detection = detect.detect(score, segmentation, manifest, artefact, given)
         del predictions  # the largest arrays of a run: what follows needs them no more
         if detection is not None and detection.finding == "not_suspicious":
             segmentation = segment.cleared(segmentation)
         staging = stage.stage(segmentation, known.volumes, manifest, detection, kit.options)
+        staging = category_sets.with_sets(staging, manifest, artefact)
     return Findings(detection, segmentation, staging, tuple(known.quality))
 
 

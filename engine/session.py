@@ -66,8 +66,8 @@ class Session:
     bundle: a bundle directory, or None for the embedded demo bundle. say: told in a line what takes long
     while it opens. launcher: of a program that has a GPU context and stream of its own (`kernels.cuda`), to
     work in them; runners then start in the calling thread, and every run must come from it. None: one of the
-    session's own where a network runs on a GPU. Raises BundleError, BackendError, UsageError, OutputError
-    (state directory) when opened.
+    session's own where a network runs on a GPU. Raises BundleError, BackendError, OutputError (state
+    directory) when opened, UsageError for a prevalence that cannot be meant, or two devices.
 
     choices: what runs each network, once it is open. notes: a line each for what was odd on the way.
     """
@@ -96,6 +96,7 @@ class Session:
         with ExitStack() as opening:
             state = State.open(self.options.state)
             bundle = bundles.load(self._path, state.keys(), self.options.allow_unsigned)
+            _check_prevalence(self.options.prevalence, bundle)
             reader = opening.enter_context(Reader())  # first: its child starts while runners do
             self._kit = self._equip(bundle, reader, state, opening)
             kit = self._kit
@@ -214,6 +215,15 @@ class Session:
         if self._kit is None:
             raise UsageError("the session is not open", "use it as `with Session() as session:`")
         return self._kit
+
+
+def _check_prevalence(prevalence: float | None, bundle: bundles.Bundle) -> None:
+    if prevalence is None:
+        return
+    if not 0 < prevalence < 1:
+        raise UsageError("a prevalence lies between 0 and 1", "say --prevalence 0.05 for 5 %")
+    if bundle.manifest.detection is None:
+        raise UsageError("this bundle gives no probability that a prevalence could move", "leave it out")
 
 
 def _build(trial: Trial, pair: Pair, on_progress: Callable[[float], bool]) -> None:

@@ -87,6 +87,9 @@ def difference(loaded: LoadedCase, expected: Answer, found: Answer) -> CaseParit
         score_candidate=_score(other),
         changed=_categories(findings.staging) != _categories(other.staging),
         finding_changed=_finding(findings) != _finding(other),
+        categories=loaded.case.categories,
+        distribution_reference=_distributions(findings.staging),
+        distribution_candidate=_distributions(other.staging),
     )
 
 
@@ -124,6 +127,11 @@ def _score(found: Findings) -> float | None:
 
 def _finding(found: Findings) -> str | None:
     return None if found.detection is None else found.detection.finding
+
+
+def _distributions(staging: Staging | None) -> dict[str, Mapping[str, float]]:
+    given = {} if staging is None else {"ajcc8": staging.ajcc8, "ajcc9": staging.ajcc9}
+    return {edition: category.distribution for edition, category in given.items() if category is not None}
 
 
 def _categories(staging: Staging | None) -> tuple[str | None, str | None]:

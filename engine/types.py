@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from npc_edge.engine.certainty import AtPrevalence, CategorySet, Interval
 from npc_edge.engine.errors import Cancelled, DeadlineExceeded
 from npc_edge.engine.geometry import Geometry
 from npc_edge.kernels.launch import DeviceArray
@@ -241,13 +242,18 @@ class QualityCheck:
 
 @dataclass(frozen=True)
 class Detection:
-    """Calibrated probability that NPC is in the study, and what was concluded from it."""
+    """Calibrated probability that NPC is in the study, and what was concluded from it. interval, moved: None
+    for the reason beside it; moved is what the operator's prevalence makes of the probability."""
 
     finding: Finding
     probability: float
     threshold: float
     raw_score: float
     why: str = ""
+    interval: Interval | None = None
+    interval_not_given: str = ""
+    moved: AtPrevalence | None = None
+    moved_not_given: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,12 +308,15 @@ class NotAssessable:
 
 @dataclass(frozen=True)
 class TCategory:
-    """One edition's T category. could_be: the highest category still possible when bound is at_least."""
+    """One edition's T category. could_be: the highest category still possible when bound is at_least. set:
+    None for the reason beside it."""
 
     t: str
     bound: Literal["exact", "at_least"]
     could_be: str | None
     distribution: Mapping[str, float]
+    set: CategorySet | None = None
+    set_not_given: str = ""
 
 
 @dataclass(frozen=True)
@@ -343,6 +352,7 @@ class Options:
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     context: Context = "unknown"
     cranial_nerves: CranialNerves = "not supplied"
+    prevalence: float | None = None  # share of NPC where the study comes from, within 0..1
     allow_unsigned: bool = False
     allow_demo_dicom: bool = False
     replace: bool = False

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from npc_edge.engine.model.calibrator import Calibrator as Calibrator
 from npc_edge.engine.model.nnunet_scheme import NnunetScheme
+from npc_edge.engine.model.strict import Strict as Strict
 
 Role = Literal["T1", "T1C", "T2", "T2FS", "ADC"]
 Precision = Literal["fp32", "fp16", "int8-u8s8", "int8-s8s8"]
@@ -21,10 +23,6 @@ RelativePath = Annotated[
 ]
 Positive3 = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Shape3 = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SequenceSpec(Strict):
@@ -167,17 +165,6 @@ class LabelSpec(Strict):
     concept: Code | None = None
 
 
-class Calibrator(Strict):
-    """probability = sigmoid((logit + bias) / temperature)."""
-
-    method: Literal["temperature", "platt", "none"]
-    temperature: float = Field(gt=0)
-    bias: float = 0.0
-    cases: int
-    prevalence: float = Field(gt=0, lt=1)
-    population: str  # in words: what the probability is true of
-
-
 class OperatingPoint(Strict):
     sensitivity: float
     specificity: float
@@ -230,7 +217,7 @@ class Domain(Strict):
     """Reference distributions. Each feature: (low, high) limits outside of which a study is out of domain."""
 
     locator_confidence_min: float
-    features: dict[str, tuple[float, float]] = {}
+    features: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class Provenance(Strict):
@@ -255,7 +242,7 @@ class Manifest(Strict):
     networks: tuple[NetworkSpec, ...] = Field(min_length=1)
     labels: tuple[LabelSpec, ...] = ()
     tumour: TumourSpec
-    calibrators: dict[str, Calibrator] = {}  # by artefact file
+    calibrators: dict[str, Calibrator] = Field(default_factory=dict)  # by artefact file
     detection: DetectionSpec | None = None
     staging: StagingSpec | None = None
     field_of_view: FieldOfView | None = None

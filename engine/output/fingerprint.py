@@ -41,7 +41,11 @@ def fingerprint(
         "runner": None if runner is None else asdict(runner),
         "version": program_version,
         "libraries": {name: _version(name) for name in _LIBRARIES},
-        "options": {"context": options.context, "cranial_nerves": options.cranial_nerves},
+        "options": {
+            "context": options.context,
+            "cranial_nerves": options.cranial_nerves,
+            "prevalence": options.prevalence,
+        },
     }
     if voxels != "cpu":
         payload["voxels"] = voxels

@@ -91,6 +91,12 @@ def test_int8_joins_in_both_flavours_signed_and_with_what_was_measured(int8: tup
         assert (root / artefact.file).stat().st_size < 0.6 * (root / held["fp32"].file).stat().st_size
         assert bundle.manifest.calibrators[artefact.file].temperature == 2.0  # too few cases to refit
         assert "too few" in bundle.manifest.calibrators[artefact.file].population
+        table = bundle.manifest.calibrators[artefact.file].venn_abers
+        assert table is not None
+        assert (table.cases, table.lower) == (0, ())  # both cases made the file
+    original = bundle.manifest.calibrators[held["fp32"].file].venn_abers
+    assert original is not None
+    assert (original.cases, original.prevalence, original.lower) == (2, 0.5, ())
     assert set(lowered.added) == {held["int8-u8s8"].file, held["int8-s8s8"].file}
     assert lowered.passes
     assert sorted(p.name for p in root.parent.iterdir()) == ["bundle"]
