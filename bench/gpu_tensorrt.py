@@ -16,9 +16,10 @@ from npc_edge.engine.errors import BackendError
 from npc_edge.engine.gpu import Gpus, find_gpus
 from npc_edge.engine.model.runner import IMAGE
 from npc_edge.engine.model.runners.devices import gpu_for
-from npc_edge.engine.model.runners.tensorrt import DeviceMemory, Engine, TensorRtRunner
+from npc_edge.engine.model.runners.tensorrt import Engine, TensorRtRunner
 from npc_edge.engine.model.runners.tensorrt_build import Runtime, TensorRt, load_tensorrt, quiet_log
 from npc_edge.engine.types import Options
+from npc_edge.kernels.launch import Launcher
 
 Row = dict[str, Any]
 _SHAPE = (1, 2, 3, 4, 5)
@@ -29,7 +30,7 @@ def acceptance(
     number: int,
     load: Callable[[Runtime], TensorRt] = load_tensorrt,
     build: Callable[[TensorRt], bytes] | None = None,
-    memory: Callable[[int], DeviceMemory] | None = None,
+    memory: Callable[[int], Launcher] | None = None,
     gpus: Gpus | None = None,
 ) -> Row:
     """`runtime`, `version`, `lists` (the cards it says it builds for), `card`, `accepts` (None where it is

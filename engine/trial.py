@@ -20,6 +20,7 @@ from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.study.align import align
 from npc_edge.engine.study.read import Reader
 from npc_edge.engine.types import Findings, Options, Predictions, Staging, Volume, Watch
+from npc_edge.engine.voxels import HOST
 
 Say = Callable[[str], None]
 Answer = tuple[Predictions, Findings]
@@ -111,7 +112,7 @@ def _errors(expected: Predictions, found: Predictions) -> dict[str, float]:
     them: values are then compared as they stand on the grid, as a later room would."""
     missing = np.empty(0, dtype=np.float32)
     return {
-        name: relative_error(found.outputs.get(name, missing), values)
+        name: relative_error(HOST.host(found.outputs.get(name, missing)), HOST.host(values))
         for name, values in expected.outputs.items()
     }
 

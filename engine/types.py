@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from npc_edge.engine.certainty import AtPrevalence, CategorySet, Interval
 from npc_edge.engine.errors import Cancelled, DeadlineExceeded
 from npc_edge.engine.geometry import Geometry
+from npc_edge.kernels.launch import DeviceArray
+
+Array = NDArray[Any] | DeviceArray
+"""Voxels on the host, or on the device of a launcher (`kernels.launch`); both have `shape` and `dtype`."""
 
 State3 = Literal["yes", "no", "unknown"]
 Contrast = Literal["pre", "post", "unknown"]
@@ -196,17 +200,18 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class ModelInput:
-    """array (1, C, Z, Y, X) float32 on `geometry` (the bundle's grid, axial LPS)."""
+    """array (1, C, Z, Y, X) float32 on `geometry` (the bundle's grid, axial LPS), where voxels.py put it."""
 
-    array: NDArray[np.float32]
+    array: Array
     geometry: Geometry
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Raw outputs on the model's grid: name → (1, K, Z, Y, X) or (1, K) float32, before any activation."""
+    """Raw outputs on the model's grid: name → (1, K, Z, Y, X) or (1, K), before any activation. float32 on
+    the host; maps that stay on a device may be float16. Scores (1, K) are always on the host."""
 
-    outputs: Mapping[str, NDArray[np.float32]]
+    outputs: Mapping[str, Array]
     geometry: Geometry
 
 

@@ -30,9 +30,9 @@ from npc_edge.engine.model import bundle as bundles
 from npc_edge.engine.model.acceptance import golden_cases
 from npc_edge.engine.model.manifest import NetworkSpec, Precision
 from npc_edge.engine.model.metrics import dice
-from npc_edge.engine.model.prepare import channel_on
 from npc_edge.engine.model.runner import IMAGE
 from npc_edge.engine.types import Volume
+from npc_edge.engine.voxels import channel_on
 from npc_edge.kernels import reference
 from npc_edge.kernels.cuda.operations import Operations
 from npc_edge.kernels.cuda.values import Grids, Rule, Sampling

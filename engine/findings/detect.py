@@ -20,6 +20,7 @@ from npc_edge.engine.errors import BundleError
 from npc_edge.engine.findings.segment import find_output
 from npc_edge.engine.model.manifest import Calibrator, DetectionSpec, Manifest
 from npc_edge.engine.types import Detection, Finding, Predictions, Segmentation
+from npc_edge.engine.voxels import HOST
 
 
 def raw_score(predictions: Predictions, manifest: Manifest) -> float | None:
@@ -30,7 +31,7 @@ def raw_score(predictions: Predictions, manifest: Manifest) -> float | None:
     found = find_output(predictions, manifest, "detection")
     if found is None:
         return None
-    output, array = found
+    output, array = found[0], HOST.host(found[1])
     if array.size != 1:
         raise BundleError(f"detection output {output.name} has shape {array.shape}, not one number")
     return float(array.reshape(-1)[0])

@@ -224,6 +224,7 @@ def run(outcome: Outcome, doc: ResultDocument) -> Markup:
         ("Evidence of the bundle", _EVIDENCE_WORDS[runtime.evidence]),
         ("Intended use", outcome.manifest.intended_use),
         ("Engine", f"npc-edge {runtime.version}, {device.strip()}, {machine.strip()}"),
+        ("Voxel operations", runtime.voxels),
         ("Fallback", runtime.fallback or "none"),
         ("Time before the output was written", _timings(doc)),
         ("Peak memory", f"{runtime.peak_rss_mb:.0f} MB"),

@@ -231,6 +231,7 @@ def _runtime(facts: RunFacts) -> RuntimeEntry:
         backend_version=None if runner is None else runner.version,
         threads=None if runner is None else runner.threads,
         memory_plan=dict(facts.memory_plan),
+        voxels=facts.voxels,
     )
 
 

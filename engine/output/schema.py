@@ -188,6 +188,7 @@ class RuntimeEntry(Closed):
     backend_version: str | None = None
     threads: int | None = None
     memory_plan: dict[str, str] = {}
+    voxels: str = "cpu"
 
 
 class ResultDocument(Closed):
