@@ -69,10 +69,13 @@ def stages(launcher: Launcher, shape: Shape, window: Shape, repeats: int = 20) -
     inner = np.diag([*spacing, 1.0])
     inner[:3, 3] = [n / 4 for n in shape[::-1]]
     there, back = Grids(np.eye(4), inner, window), Grids(inner, np.eye(4), shape)
+    # Page-locked once and passed through again, as the engine does: locking takes longer than the copy.
+    staged = [launcher.pinned(shape, np.float32) for _ in volumes]
     taken: list[list[float]] = []
     for _ in range(repeats + 2):
+        launcher.synchronize()
         marks = [launcher.mark()]
-        held = [operations.upload_slices(volume, shape) for volume in volumes]
+        held = [operations.upload_slices(v, shape, pages) for v, pages in zip(volumes, staged, strict=True)]
         marks.append(launcher.mark())
         for number, source in enumerate(held):
             part = image.part(number, number + 1).shaped(*window)

@@ -178,10 +178,15 @@ def _chain(study: Study, launcher: Launcher, image: Tensor, open_network: Callab
     back = Grids(study.window.affine, study.source.affine, study.source.shape)
     found: dict[str, Any] = {}
     marks: list[Any] = []
+    # Page-locked once and passed through again, as the engine does; each run ends with `synchronize`.
+    staged = [launcher.pinned(study.source.shape, np.float32) for _ in study.volumes]
 
     def run() -> None:
         marks[:] = [launcher.mark()]
-        held = [operations.upload_slices(volume, study.source.shape) for volume in study.volumes]
+        held = [
+            operations.upload_slices(volume, study.source.shape, pages)
+            for volume, pages in zip(study.volumes, staged, strict=True)
+        ]
         marks.append(launcher.mark())
         for number, source in enumerate(held):
             operations.channel(source, there, Sampling(), scale, array_of(image[0, number]))
