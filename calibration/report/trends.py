@@ -6,7 +6,7 @@ import numpy as np
 
 from npc_edge.calibration.record import Level, Verdict
 from npc_edge.calibration.report.values import Floats, Trend, Watch
-from npc_edge.calibration.watch import Chart, Settings, Watched, charts
+from npc_edge.calibration.watch import Chart, Settings, Watched
 from npc_edge.calibration.watch.charts import indicators
 from npc_edge.calibration.watch.columns import Columns
 from npc_edge.calibration.watch.label_verdicts import scored
@@ -23,11 +23,10 @@ def trends_of(watched: Watched, settings: Settings) -> tuple[Trend, ...]:
     columns = watched.columns
     if not len(columns):
         return ()
-    every, labelled = charts(columns, watched.npc, settings)
     verdicts = {(v.watcher, v.group): v for v in watched.verdicts}
     known = scored(columns, watched.npc)
     best: dict[str, Chart] = {}
-    for chart in (*every, *labelled):
+    for chart in (*watched.charts, *watched.labelled_charts):
         current = best.get(chart.stream)
         if current is None or _SEVERITY[level_of(chart)] > _SEVERITY[level_of(current)]:
             best[chart.stream] = chart
@@ -71,8 +70,8 @@ def _trend(
         values, at, reference = _values(chart, columns, settings), columns.at, settings.baseline
     watch = Watch(
         chart.watcher.upper(),
-        chart.path / chart.limit,
-        chart.watch_limit / chart.limit,
+        chart.path / chart.act_limits,
+        float(chart.watch_limits[-1] / chart.act_limits[-1]),
         level_of(chart),
         since,
     )

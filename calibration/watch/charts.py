@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 from npc_edge.calibration.watch.columns import Columns, Fact
 from npc_edge.calibration.watch.limits import (
     Design,
+    Limits,
+    by_case,
     family_limits,
     indicator_limit,
     indicator_scale,
     indicator_scores,
     null_peaks,
+    spans,
 )
 from npc_edge.calibration.watch.power import cusum_shift
-from npc_edge.calibration.watch.ranks import CAP, Scoring, full_scores, sequential_scores
+from npc_edge.calibration.watch.ranks import Scoring, full_scores, sequential_scores
 from npc_edge.calibration.watch.sequential import cusum, ewma
 from npc_edge.calibration.watch.settings import Settings, share_of
 
@@ -38,9 +41,10 @@ _DISTINCT = 10  # different values a measurement has in the baseline, at least
 class Chart:
     """One chart. path (N,): its statistic, 0 in the baseline; above 0: the series rises, below: it falls.
 
-    scores (N,): what is added up. crossed: index of the first case of this stay beyond the limit, None when
-    it is within, in the last `horizon` cases. detectable: the shift it would have found by now with 90 %
-    power, in deviations (measure, calibration) or in share (fact).
+    scores (N,): what is added up. act_limits, watch_limits (N,): what it must pass at each case. crossed:
+    index of the first case of this stay beyond the limit, None when it is within, in the last `horizon`
+    cases. detectable: the shift it would have found by now with 90 % power, in deviations (measure,
+    calibration) or in share (fact).
     """
 
     watcher: str
@@ -48,8 +52,8 @@ class Chart:
     kind: Kind
     path: Floats = field(repr=False)
     scores: Floats = field(repr=False)
-    limit: float
-    watch_limit: float
+    act_limits: Floats = field(repr=False)
+    watch_limits: Floats = field(repr=False)
     crossed: int | None
     watch_crossed: int | None
     detectable: float
@@ -58,6 +62,13 @@ class Chart:
     def name(self) -> str:
         """For example "score.cusum"."""
         return f"{self.stream}.{self.watcher}"
+
+    @property
+    def limit(self) -> float:
+        """Of the level it has reached, at the crossing; of act, now, while it is quiet."""
+        if self.crossed is None and self.watch_crossed is not None:
+            return float(self.watch_limits[self.watch_crossed])
+        return float(self.act_limits[-1 if self.crossed is None else self.crossed])
 
     @property
     def statistic(self) -> float:
@@ -78,11 +89,11 @@ def chart_of(
     names: tuple[str, str, Kind],
     path: Floats,
     scores: Floats,
-    limits: tuple[float, float],
+    limits: tuple[Floats, Floats],
     detectable: float,
     settings: Settings,
 ) -> Chart:
-    """A chart with its crossings; names: watcher, stream, kind; limits: act, watch."""
+    """A chart with its crossings; names: watcher, stream, kind; limits: act, watch, of each case, (N,)."""
     act, watch = (_crossing(np.abs(path) > limit, settings.horizon) for limit in limits)
     watcher, stream, kind = names
     return Chart(watcher, stream, kind, path, scores, *limits, act, watch, detectable)
@@ -113,24 +124,37 @@ def measure_charts(columns: Columns, settings: Settings, share: float) -> list[C
     names = list(streams)
     pool = np.stack([pools[name] for name in names], axis=1)
     fading = [index for index, name in enumerate(names) if name not in columns.features]
-    peaks, peaks_ewma = null_peaks(pool, settings.monitored, settings.null_runs, DESIGN, settings.seed)
     rates = [share_of(rate, share) for rate in (settings.false_alarm_rate, settings.watch_rate)]
-    limits = family_limits(np.concatenate([peaks, peaks_ewma[:, fading]], axis=1), *rates)
+    found = _family(pool, fading, (rates[0], rates[1]), settings, len(columns))
     charts = []
-    reference = min(baseline, CAP)
     for index, (watcher, name) in enumerate(
         [("cusum", name) for name in names] + [("ewma", names[i]) for i in fading]
     ):
         scores = streams[name]
-        pair = float(limits.act[index]), float(limits.watch[index])
+        act, watch = (
+            by_case([float(limit[index]) for limit in limits], len(columns), settings.horizon)
+            for limits in ([one.act for one in found], [one.watch for one in found])
+        )
         if watcher == "cusum":
             path = two_sided(scores, DESIGN.allowance, baseline)
-            seen = cusum_shift(pair[0], DESIGN.allowance, len(columns) - baseline, reference)
+            seen = cusum_shift(float(act[-1]), DESIGN.allowance, len(columns) - baseline, baseline)
         else:
             path = np.concatenate([np.zeros(baseline), ewma(scores[baseline:], DESIGN.weight)])
-            seen = _ewma_shift(pair[0], len(columns) - baseline, reference)
-        charts.append(chart_of((watcher, name, "measure"), path, scores, pair, seen, settings))
+            seen = _ewma_shift(float(act[-1]), len(columns) - baseline, baseline)
+        charts.append(chart_of((watcher, name, "measure"), path, scores, (act, watch), seen, settings))
     return charts
+
+
+def _family(
+    pool: Floats, fading: list[int], rates: tuple[float, float], settings: Settings, count: int
+) -> list[Limits]:
+    """Limits of the CUSUM of every stream, then of the EWMA of those `fading`: for the first cases and, in a
+    series longer than the horizon, for the later ones."""
+    found = []
+    for span in spans(settings.monitored, settings.horizon, count > settings.horizon):
+        peaks, peaks_ewma = null_peaks(pool, span, settings.null_runs, DESIGN, settings.seed)
+        found.append(family_limits(np.concatenate([peaks, peaks_ewma[:, fading]], axis=1), *rates))
+    return found
 
 
 def _streams(columns: Columns, baseline: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -148,11 +172,17 @@ def _streams(columns: Columns, baseline: int) -> tuple[dict[str, Floats], dict[s
             pools[name] = full_scores(values[:baseline], scoring)
     features = [name for name in columns.features if name in streams]
     if len(features) > 1:
-        common = sum(pools[name] for name in features)
-        scale = float(np.std(common)) or 1.0
-        pools[TOGETHER] = np.asarray(common / scale)
-        streams[TOGETHER] = np.asarray(sum(streams[name] for name in features) / scale)
+        common = np.asarray(sum(pools[name] for name in features))
+        pools[TOGETHER] = common / (float(np.std(common)) or 1.0)
+        streams[TOGETHER] = _standardised(np.asarray(sum(streams[name] for name in features)))
     return streams, pools
+
+
+def _standardised(scores: Floats) -> Floats:
+    """Scores (N,) of mean 0 over the deviation of all before each; of the first there is none."""
+    seen = np.arange(len(scores))
+    spread = np.sqrt((np.cumsum(scores**2) - scores**2) / np.maximum(seen, 1))
+    return np.divide(scores, spread, out=np.zeros_like(scores), where=spread > 0)
 
 
 def _usable(values: Floats) -> bool:
@@ -198,15 +228,21 @@ def fact_charts(columns: Columns, settings: Settings, share: float) -> list[Char
         share_of(rate, share) / max(1, len(series))
         for rate in (settings.false_alarm_rate, settings.watch_rate)
     ]
+    over = spans(settings.monitored, settings.horizon, len(columns) > settings.horizon)
     charts = []
     for stream, yes in series:
         hits = int(yes[:baseline].sum())
         act, watch = (
-            indicator_limit(hits, baseline, settings.monitored, rate, DESIGN, settings.seed) for rate in rates
+            by_case(
+                [indicator_limit(hits, baseline, span, rate, DESIGN, settings.seed) for span in over],
+                len(columns),
+                settings.horizon,
+            )
+            for rate in rates
         )
         scores = indicator_scores(yes, baseline)
         path = two_sided(scores, DESIGN.allowance, baseline)
-        seen = cusum_shift(act, DESIGN.allowance, len(columns) - baseline, min(baseline, CAP))
+        seen = cusum_shift(float(act[-1]), DESIGN.allowance, len(columns) - baseline, baseline)
         seen *= indicator_scale(hits, baseline)
         charts.append(chart_of(("cusum", stream, "fact"), path, scores, (act, watch), seen, settings))
     return charts

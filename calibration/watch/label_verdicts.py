@@ -31,19 +31,20 @@ def scored(columns: Columns, npc: Floats) -> NDArray[np.intp]:
     return np.flatnonzero(np.isfinite(npc) & np.isfinite(columns.probability))
 
 
-def charts_with_labels(
-    columns: Columns, npc: Floats, settings: Settings, share: float
-) -> tuple[list[Chart], Columns]:
-    """The calibration charts and the columns they run over: the labelled and scored cases."""
+def charts_with_labels(columns: Columns, npc: Floats, settings: Settings, share: float) -> list[Chart]:
+    """The calibration charts, over the labelled and scored cases."""
+    known = scored(columns, npc)
+    return calibration_charts(columns.probability[known], npc[known], settings, share)
+
+
+def calibration_verdicts(
+    columns: Columns, npc: Floats, charts: Sequence[Chart], settings: Settings
+) -> list[Verdict]:
+    """Level and slope of the calibration; `since` and `alarmed` are indices of all cases again."""
+    if not charts:
+        return []
     known = scored(columns, npc)
     labelled = columns.chosen(known)
-    return calibration_charts(labelled.probability, npc[known], settings, share), labelled
-
-
-def calibration_verdicts(columns: Columns, npc: Floats, settings: Settings, share: float) -> list[Verdict]:
-    """Level and slope of the calibration; `since` and `alarmed` are indices of all cases again."""
-    known = scored(columns, npc)
-    charts, labelled = charts_with_labels(columns, npc, settings, share)
     found = []
     for chart in charts:
         verdict = chart_verdict(chart, labelled, settings)

@@ -72,7 +72,7 @@ def chart_verdict(chart: Chart, columns: Columns, settings: Settings) -> Verdict
         group="all",
         level=level,
         statistic=chart.statistic,
-        limit=chart.watch_limit if level == "watch" else chart.limit,
+        limit=chart.limit,
         cases=cases,
         reason=reason,
         check_first=check,
