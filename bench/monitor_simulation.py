@@ -2,8 +2,9 @@
 
     python -m npc_edge.bench monitor-simulation [--runs 500] [--change-runs 200] [--jobs 2] --out FILE
 
-Stationary deployments give the realised false-alarm rate; the others change at case 500 and must be found.
-A detection is an alarm ("act") at or after the change: alarms before it are counted apart.
+Stationary deployments give the realised false-alarm rate: of 1,000 cases, and of the last 1,000 of 10,000,
+where whatever is a little off would have added up. The others change at case 500 (one at 5,000) and must be
+found. A detection is an alarm ("act") at or after the change: alarms before it are counted apart.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from npc_edge.calibration.watch import Settings, watch_columns
 from npc_edge.calibration.watch.estimate import wilson
 
 CHANGE = 500
+LONG = 10_000
 SCENARIOS = (
     Scenario("stationary, every case labelled", labels=True),
     Scenario("T2 fat suppressed in 30 % of cases", change=CHANGE, fat_suppressed=0.30),
@@ -47,6 +49,15 @@ SCENARIOS = (
         labels=True,
     ),
     Scenario("stationary, no labels"),
+    Scenario("stationary, every case labelled, 10,000 cases", cases=LONG, labels=True),
+    Scenario("stationary, no labels, 10,000 cases", cases=LONG),
+    Scenario(
+        "intensity drifts by 0.3 SD within 50 cases, from case 5,000 on",
+        cases=6000,
+        change=5000,
+        drift_sd=0.3,
+        ramp=50,
+    ),
 )
 
 

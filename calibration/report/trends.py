@@ -10,7 +10,7 @@ from npc_edge.calibration.watch import Chart, Settings, Watched
 from npc_edge.calibration.watch.charts import indicators
 from npc_edge.calibration.watch.columns import Columns
 from npc_edge.calibration.watch.label_verdicts import scored
-from npc_edge.calibration.watch.verdicts import named
+from npc_edge.calibration.watch.phrases import heading
 
 ALWAYS = ("score", "volume_ml", "outcome=no-result", "latency_ms", "calibration level", "calibration slope")
 _MOST = 12
@@ -75,7 +75,7 @@ def _trend(
         level_of(chart),
         since,
     )
-    title = title_of(chart.stream)
+    title = heading(chart.stream)
     unit = _UNITS.get(chart.stream, "SD" if chart.stream in ("all features", "calibration slope") else "")
     share = chart.kind == "fact"
     return Trend(title, unit, at, values, reference, watch, "" if since is None else _reason(verdict), share)
@@ -83,12 +83,6 @@ def _trend(
 
 def _reason(verdict: Verdict | None) -> str:
     return "" if verdict is None else verdict.reason
-
-
-def title_of(stream: str) -> str:
-    """A stream as a heading."""
-    words = named(stream).removeprefix("the ").removesuffix(",").replace(".", " ")
-    return words[0].upper() + words[1:]
 
 
 def _values(chart: Chart, columns: Columns, settings: Settings) -> Floats:
@@ -118,5 +112,5 @@ def _unwatched(columns: Columns) -> tuple[Trend, ...]:
     for name, unit in _UNITS.items():
         if name in columns.outputs:
             values = columns.outputs[name] / (1000 if name == "latency_ms" else 1)
-            found.append(Trend(title_of(name), unit, columns.at, values))
+            found.append(Trend(heading(name), unit, columns.at, values))
     return tuple(found)

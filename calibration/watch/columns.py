@@ -18,6 +18,9 @@ T = TypeVar("T", bound=Hashable)
 
 UNKNOWN = "unknown"
 
+_SEQUENCES = {"T2FS": "T2"}
+"""A fat-suppressed T2 has a role of its own; here it is T2, and its fat suppression a fact about it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fact:
@@ -145,7 +148,9 @@ def _put_acquired(
         tesla = first.field_strength_t
         facts.put("field strength", index, UNKNOWN if tesla is None else f"{round(tesla, 1):g} T")
     for series in acquired:
-        role = series.role
+        if not series.role:  # of a refused study: nothing came near
+            continue
+        role = _SEQUENCES.get(series.role, series.role)
         facts.put(f"{role} fat suppression", index, series.fat_suppression)
         numbers.put(f"{role} TR", index, series.repetition_time_ms)
         numbers.put(f"{role} TE", index, series.echo_time_ms)

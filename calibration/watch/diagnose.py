@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npc_edge.calibration.watch.columns import UNKNOWN, Columns, Fact
+from npc_edge.calibration.watch.phrases import day
 from npc_edge.calibration.watch.ranks import full_scores
 
 Floats = NDArray[np.float64]
@@ -28,16 +28,6 @@ class Changed:
     words: str
     clearly: float
     station: str = ""
-
-
-_LONG_MS = 300 * 86_400_000
-
-
-def day(columns: Columns, index: int) -> str:
-    """The day of a case, as "12 May" (UTC); with its year where there are cases of nearly a year or more."""
-    at = datetime.fromtimestamp(int(columns.at[index]) / 1000, UTC)
-    year = f" {at.year}" if int(columns.at[-1]) - int(columns.at[0]) > _LONG_MS else ""
-    return f"{at.day} {at:%B}{year}"
 
 
 def what_changed(columns: Columns, since: int) -> Changed | None:
@@ -61,7 +51,7 @@ def _share_change(name: str, fact: Fact, since: int) -> Changed | None:
     if clearly == 0:
         return None
     shares = f"{100 * before:.0f} % to {100 * after:.0f} % of cases"
-    return Changed(name, f"{fact.levels[code]}: {shares}", clearly)
+    return Changed(name, f"{_LEVELS.get((name, fact.levels[code]), fact.levels[code])}: {shares}", clearly)
 
 
 def share_differences(codes: NDArray[np.int32], levels: int, since: int) -> tuple[float, int, float, float]:
@@ -127,10 +117,21 @@ def check_first(columns: Columns, stream: str, since: int) -> str:
     changed = what_changed(columns, since)
     if changed is not None:
         where = f" on {changed.station}" if changed.station else ""
-        return f"{changed.fact} changed{where} on {day(columns, since)} ({changed.words})."
+        what = _CHANGED.get(changed.fact, f"{changed.fact} changed")
+        return f"{what}{where} on {day(columns, since)} ({changed.words})."
     where = station_of(columns, stream, since)
     at = f" It changed most on {where}." if where else ""
-    return "No fact of the acquisition changed with it." + at + " " + _advice(columns, stream)
+    return "Nothing recorded of the acquisition changed with it." + at + " " + _advice(columns, stream)
+
+
+_CHANGED = {
+    "station": "The mix of scanners changed",
+    "vendor": "The mix of vendors changed",
+    "reason": "The reasons of refusals changed",
+    "artefact": "The artefact that runs changed",
+    "field strength": "The mix of field strengths changed",
+}
+_LEVELS = {("reason", "none"): "not refused"}
 
 
 def _advice(columns: Columns, stream: str) -> str:
@@ -140,11 +141,11 @@ def _advice(columns: Columns, stream: str) -> str:
     if name == "latency_ms":
         return "Look at what else the computer runs, and at the backend in the newest results."
     if name == "outcome":
-        return "Look at the reason codes of the newest refusals."
+        return "Look at the reasons of the newest refusals."
     if name == "calibration level":
-        return "Ask whether the share of patients with NPC changed; if so, the prevalence offset may do."
+        return "Ask whether the share of patients with NPC changed; if so, adjust the prevalence offset."
     if name == "calibration slope":
         return "Have the newest disagreements read again, then refit the calibrator on these cases."
-    if name in columns.features or name == "all features":
-        return "Ask for coil, reconstruction and software changes at the scanner."
+    if name in columns.features or name in ("all features", "all columns"):
+        return "Ask for changes of coil, reconstruction or software at the scanner."
     return "Ask what changed in the protocol or the booking of patients."

@@ -58,7 +58,7 @@ def test_every_split_of_the_cases_adds_up(seen: Seen) -> None:
 
 def test_the_change_on_one_scanner_is_drawn_where_it_was(seen: Seen) -> None:
     _, found, content = seen
-    trend = next(t for t in content.trends if t.title == "T2 median")
+    trend = next(t for t in content.trends if t.title == "Median intensity of T2")
     assert trend.watch is not None
     assert trend.watch.level == "act"
     assert trend.watch.change is not None
