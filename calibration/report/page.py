@@ -25,7 +25,7 @@ def render(content: Content, verdicts: Sequence[Verdict], alarms: Sequence[Alarm
         alarm_sections.lead(overview, verdicts, alarms),
         alarm_sections.first_steps(overview, alarms),
         number_sections.facts(content),
-        alarm_sections.alarms(alarms),
+        alarm_sections.alarms(alarms, overview.view),
         number_sections.reliability(content.reliability),
         number_sections.trends(content.trends),
         number_sections.groups(content.groups),

@@ -22,7 +22,8 @@ class Overview:
     """What the monitor holds. watchers: how many could have alarmed by now, quiet ones too.
 
     refused: reason code → runs. recorded: runs ever recorded, also those that retention has removed since;
-    None where nobody counted.
+    None where nobody counted. view: the options it was made with, as typed; None: its alarms are nobody's to
+    acknowledge, as those about phantoms.
     """
 
     made_at: int
@@ -38,6 +39,7 @@ class Overview:
     artefacts: tuple[str, ...] = ()
     reasons: tuple[tuple[str, int], ...] = ()
     recorded: int | None = None
+    view: str | None = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """`npc-edge monitor` on a store with a few runs, and what `run` keeps."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,6 +201,37 @@ def test_an_alarm_is_said_acknowledged_and_quiet(changed: Path, tmp_path: Path) 
     assert said.returncode == 0
     assert "Acknowledged by a physicist until" in said.stdout
     assert run("monitor", "acknowledge", "nobody.saw", "--by", "x", "--state", changed).returncode == 2
+
+
+def test_an_acknowledgement_belongs_to_the_options_it_was_given_under(changed: Path, tmp_path: Path) -> None:
+    """Looking at the department in another way, under which nothing alarms, forgets nothing."""
+    state = tmp_path / "state"
+    shutil.copytree(changed, state)
+    with Store.open(state / FILE) as store:
+        store.end(store.acknowledgements(), 1)
+    status = ["monitor", "status", "--json", "--state", state]
+
+    def seen(*options: str | int) -> list[str]:
+        line = json.loads(run(*status, *options).stdout)
+        return [a["watcher"] for a in line["alarms"] if a["acknowledged"]]
+
+    name = "T2 fat suppression=any other.cusum"
+    assert run("monitor", "acknowledge", name, "--by", "ana", "--state", state).returncode == 0
+    assert name in seen()
+    assert seen("--since", "2026-08-01") == []
+    assert seen("--baseline", "450") == []
+    assert name in seen(), "neither ended it"
+    assert name not in seen("--false-alarm-rate", "0.04")
+    said = run("monitor", "acknowledge", name, "--by", "ben", "--false-alarm-rate", "0.04", "--state", state)
+    assert said.stdout.endswith("with --false-alarm-rate 0.04\n"), said.stderr
+    assert name in seen("--false-alarm-rate", "0.04")
+    page = tmp_path / "other.html"
+    assert run("monitor", "report", page, "--baseline", "200", "--state", state).returncode == 0
+    assert "--by NAME --baseline 200" in page.read_text(encoding="utf-8")
+    assert run("monitor", "report", page, "--phantoms", "--replace", "--state", state).returncode == 0
+    assert "--by NAME" not in page.read_text(encoding="utf-8")
+    wrong = run("monitor", "acknowledge", name, "--by", "ana", "--phantoms", "--state", state)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
 
 
 def test_the_report_is_one_private_page(changed: Path, tmp_path: Path) -> None:
