@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.calibration.watch.columns import Columns, Fact
+from npc_edge.calibration.watch.columns import OTHER, Columns, Fact
 from npc_edge.calibration.watch.limits import (
     Design,
     Limits,
     by_case,
     family_limits,
-    indicator_limit,
+    indicator_limits,
     indicator_scale,
     indicator_scores,
     null_peaks,
@@ -31,6 +31,7 @@ Kind = Literal["measure", "fact", "calibration"]
 
 DESIGN = Design()
 TOGETHER = "all features"
+OUTCOME = "outcome"
 UNWATCHED = ("reason",)
 """Facts without charts: the outcome has one, and reasons explain it."""
 _LEVELS = 6  # the commonest levels of a fact have a chart each
@@ -207,42 +208,56 @@ def indicators(fact: Fact, baseline: int) -> Mapping[str, NDArray[np.bool_]]:
     counts = np.bincount(first, minlength=len(fact.levels))
     common = [int(code) for code in np.argsort(-counts, kind="stable") if counts[code]][:_LEVELS]
     found = {fact.levels[code]: fact.codes == code for code in common[1:]}
-    found["any other"] = ~np.isin(fact.codes, common)
+    found[OTHER] = ~np.isin(fact.codes, common)
     if len(common) > 2:
         found = {fact.levels[common[0]]: fact.codes == common[0], **found}
     return found
 
 
 def fact_charts(columns: Columns, settings: Settings, share: float) -> list[Chart]:
-    """CUSUM of the share of every level of every fact; the rate is divided evenly among them."""
+    """CUSUM of the share of every level of every fact, and EWMA of the share of refusals; the rate is divided
+    evenly among them."""
     baseline = settings.baseline
     if len(columns) <= baseline:
         return []
     series = [
-        (f"{name}={level}", yes)
+        (watcher, f"{name}={level}", yes)
         for name, fact in columns.facts.items()
         if name not in UNWATCHED
         for level, yes in indicators(fact, baseline).items()
+        if name != OUTCOME or level != OTHER or len(np.unique(fact.codes[:baseline])) == 1
+        for watcher in (("cusum", "ewma") if name == OUTCOME else ("cusum",))
     ]
     rates = [
         share_of(rate, share) / max(1, len(series))
         for rate in (settings.false_alarm_rate, settings.watch_rate)
     ]
-    over = spans(settings.monitored, settings.horizon, len(columns) > settings.horizon)
-    charts = []
-    for stream, yes in series:
-        hits = int(yes[:baseline].sum())
-        act, watch = (
-            by_case(
-                [indicator_limit(hits, baseline, span, rate, DESIGN, settings.seed) for span in over],
-                len(columns),
-                settings.horizon,
-            )
-            for rate in rates
+    return [_fact_chart(names, yes, (rates[0], rates[1]), settings) for *names, yes in series]
+
+
+def _fact_chart(
+    names: Sequence[str], yes: NDArray[np.bool_], rates: tuple[float, float], settings: Settings
+) -> Chart:
+    """names: watcher and stream; yes (N,): the cases at the level; rates: of act and watch."""
+    watcher, stream = names
+    baseline, count = settings.baseline, len(yes)
+    hits = int(yes[:baseline].sum())
+    over = spans(settings.monitored, settings.horizon, count > settings.horizon)
+    place = ("cusum", "ewma").index(watcher)
+    act, watch = (
+        by_case(
+            [indicator_limits(hits, baseline, span, rate, DESIGN, settings.seed)[place] for span in over],
+            count,
+            settings.horizon,
         )
-        scores = indicator_scores(yes, baseline)
+        for rate in rates
+    )
+    scores = indicator_scores(yes, baseline)
+    if watcher == "cusum":
         path = two_sided(scores, DESIGN.allowance, baseline)
-        seen = cusum_shift(float(act[-1]), DESIGN.allowance, len(columns) - baseline, baseline)
-        seen *= indicator_scale(hits, baseline)
-        charts.append(chart_of(("cusum", stream, "fact"), path, scores, (act, watch), seen, settings))
-    return charts
+        seen = cusum_shift(float(act[-1]), DESIGN.allowance, count - baseline, baseline)
+    else:
+        path = np.concatenate([np.zeros(baseline), ewma(scores[baseline:], DESIGN.weight)])
+        seen = _ewma_shift(float(act[-1]), count - baseline, baseline)
+    seen *= indicator_scale(hits, baseline)
+    return chart_of((watcher, stream, "fact"), path, scores, (act, watch), seen, settings)

@@ -17,6 +17,8 @@ Places = NDArray[np.intp]
 T = TypeVar("T", bound=Hashable)
 
 UNKNOWN = "unknown"
+OTHER = "any other"
+"""The level that holds whatever is none of a fact's usual ones."""
 
 _SEQUENCES = {"T2FS": "T2"}
 """A fat-suppressed T2 has a role of its own; here it is T2, and its fat suppression a fact about it."""

@@ -110,8 +110,10 @@ def passed_by(highest: Floats, rate: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _indicator_peaks(hits: int, baseline: int, span: Span, design: Design, seed: int) -> Floats:
-    """Highest two-sided CUSUM of an indicator within the span, (_RUNS,).
+def _indicator_peaks(
+    hits: int, baseline: int, span: Span, design: Design, seed: int
+) -> tuple[Floats, Floats]:
+    """Highest two-sided CUSUM and EWMA of an indicator within the span, both (_RUNS,).
 
     What the baseline leaves open about the share is drawn too: from the Beta distribution that `hits` of
     `baseline` cases give (Jeffreys).
@@ -120,16 +122,18 @@ def _indicator_peaks(hits: int, baseline: int, span: Span, design: Design, seed:
     share = random.beta(hits + 0.5, baseline - hits + 0.5, size=_RUNS)
     scale = indicator_scale(hits, baseline)
     count = np.full(_RUNS, float(hits))
-    up, down, peak = (np.zeros(_RUNS) for _ in range(3))
+    up, down, fading, peak, peak_ewma = (np.zeros(_RUNS) for _ in range(5))
     for seen in range(baseline, baseline + span.end):
         drawn = (random.random(_RUNS) < share).astype(np.float64)
         score = (drawn - (count + 0.5) / (seen + 1)) / scale
         count += drawn
         np.maximum(up + (score - design.allowance), 0, out=up)
         np.maximum(down - (score + design.allowance), 0, out=down)
+        fading += design.weight * (score - fading)
         if seen >= baseline + span.after:
             np.maximum(peak, np.maximum(up, down), out=peak)
-    return peak
+            np.maximum(peak_ewma, np.abs(fading), out=peak_ewma)
+    return peak, peak_ewma / ewma_deviation(design.weight)
 
 
 def indicator_scale(hits: int, baseline: int) -> float:
@@ -138,9 +142,12 @@ def indicator_scale(hits: int, baseline: int) -> float:
     return float(np.sqrt(share * (1 - share)))
 
 
-def indicator_limit(hits: int, baseline: int, span: Span, rate: float, design: Design, seed: int) -> float:
-    """The limit that the CUSUM of an indicator passes within the span with chance `rate`."""
-    return passed_by(_indicator_peaks(hits, baseline, span, design, seed), rate)
+def indicator_limits(
+    hits: int, baseline: int, span: Span, rate: float, design: Design, seed: int
+) -> tuple[float, float]:
+    """What the CUSUM and the EWMA of an indicator pass within the span, each with chance `rate`."""
+    peak, peak_ewma = _indicator_peaks(hits, baseline, span, design, seed)
+    return passed_by(peak, rate), passed_by(peak_ewma, rate)
 
 
 def indicator_scores(yes: NDArray[np.bool_], baseline: int) -> Floats:

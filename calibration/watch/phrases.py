@@ -7,12 +7,9 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.calibration.watch.columns import UNKNOWN, Columns, Fact
+from npc_edge.calibration.watch.columns import OTHER, UNKNOWN, Columns, Fact
 
 Floats = NDArray[np.float64]
-
-OTHER = "any other"
-"""The level that holds whatever is none of a fact's usual ones."""
 
 _LONG_MS = 300 * 86_400_000
 _WORDS = {
