@@ -144,14 +144,27 @@ class Confusion:
     counts: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class AgreementRow:
+    """One group's agreement with the truth, None where nothing is known: share of equal T categories, share
+    of criteria that agree, share of reviewed masks accepted, mean Dice of corrected masks."""
+
+    name: str
+    category: Estimate | None
+    criteria: Estimate | None
+    accepted: Estimate | None
+    dice: Estimate | None
+
+
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """What the labels say beyond NPC or not."""
+    """What the labels say beyond NPC or not. groups: the same by scanner, vendor and so on."""
 
     confusions: tuple[Confusion, ...] = ()
     criteria: tuple[Measure, ...] = ()
     reviews: tuple[tuple[str, int], ...] = ()
     dice: Measure | None = None
+    groups: tuple[AgreementRow, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,7 +146,7 @@ def _put_acquired(
     if acquired:
         first = acquired[0]
         facts.put("vendor", index, first.vendor or UNKNOWN)
-        facts.put("station", index, station_name(first.station_key, aliases))
+        facts.put("station", index, station_name(first, aliases))
         tesla = first.field_strength_t
         facts.put("field strength", index, UNKNOWN if tesla is None else f"{round(tesla, 1):g} T")
     for series in acquired:
@@ -163,11 +163,13 @@ def _put_acquired(
             numbers.put(f"{role} pixel spacing", index, series.spacing_mm[1])
 
 
-def station_name(key: str, aliases: Mapping[str, str]) -> str:
-    """The operator's name for a station, else the beginning of its hash."""
+def station_name(series: Acquired, aliases: Mapping[str, str]) -> str:
+    """The operator's name for a station, else the beginning of its hash; of its model where no header names
+    the station."""
+    key, kind = (series.station_key, "station") if series.station_key else (series.model_key, "model")
     if not key:
         return UNKNOWN
-    return aliases.get(key, f"station {key[:6]}")
+    return aliases.get(key, f"{kind} {key[:6]}")
 
 
 class _Numbers:

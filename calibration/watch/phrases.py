@@ -119,17 +119,17 @@ def from_to(columns: Columns, stream: str, yes: NDArray[np.bool_] | None, since:
     """ " from 2 % to 41 %": before and after `since`, in the quantity's own unit. "" where it has none, or
     where the middle did not go the way of the ranks. yes (N,): of which cases this is the share."""
     if yes is not None:
-        values, (factor, unit), middle = yes.astype(np.float64), (100.0, " %"), np.mean
+        values, (factor, unit), averaged = yes.astype(np.float64), (100.0, " %"), True
     else:
         found = {**columns.outputs, **columns.features}.get(stream)
         if found is None:
             return ""
         values, (factor, unit) = found, _UNITS.get(stream, (1.0, ""))
-        middle = np.mean if stream == "volume_ml" else np.median  # most volumes are 0
+        averaged = stream == "volume_ml"  # most volumes are 0
     parts = [part[np.isfinite(part)] for part in (values[:since], values[since:])]
     if not all(len(part) for part in parts):
         return ""
-    before, after = (factor * float(middle(part)) for part in parts)
+    before, after = (factor * float(part.mean() if averaged else np.median(part)) for part in parts)
     words = [_digits(value, unit) for value in (before, after)]
     if (after > before) != rises or words[0] == words[1]:
         return ""

@@ -42,7 +42,10 @@ def status(
             "labels": counts.truths,
             "cases_with_truth": counts.labelled,
             "last_case": None if last is None else last.case_key,
-            "scanners": [{**vars(s), "last": utc(s.last), "alias": aliases.get(s.key, "")} for s in scanners],
+            "scanners": [
+                {**vars(s), "last": utc(s.last), "alias": aliases.get(s.key or s.model_key, "")}
+                for s in scanners
+            ],
         }
         line = json.loads(json_line(found.content.overview, found.alarms)) | more
         print(json.dumps(line, ensure_ascii=False, allow_nan=False))
@@ -52,7 +55,7 @@ def status(
     if last is not None:
         print(f"last run  {utc(last.at)}, case {last.case_key}, {last.finding or ', '.join(last.reasons)}")
     for scanner in scanners:
-        name = aliases.get(scanner.key) or "without a name"
+        name = aliases.get(scanner.key or scanner.model_key) or "without a name"
         print(f"scanner   {_described(scanner)}: {name}; {scanner.runs} runs, the last {utc(scanner.last)}")
     _print_alarms(found)
     return alarms.exit_code(found.alarms) if exit_code else 0
@@ -170,4 +173,5 @@ def _write(file: Path, text: str, mode: int) -> None:
 
 def _described(scanner: Scanner) -> str:
     tesla = "" if scanner.field_strength_t is None else f" {scanner.field_strength_t:g} T"
-    return f"{scanner.key[:_SHORT] or 'no station'} ({scanner.vendor}{tesla})"
+    key = scanner.key[:_SHORT] or f"no station, model {scanner.model_key[:_SHORT] or 'not named'}"
+    return f"{key} ({scanner.vendor}{tesla})"

@@ -12,6 +12,7 @@ from npc_edge.calibration.report.gather import content_of
 from npc_edge.calibration.report.page import render
 from npc_edge.calibration.report.values import Content
 from npc_edge.calibration.watch import Settings, Watched, watched
+from npc_edge.calibration.watch.measures import spiegelhalter_z
 
 OF = Department(900, seed=4, changed=0.5, labelled=0.3)
 SETTINGS = Settings(null_runs=300)
@@ -92,6 +93,11 @@ def test_reliability_counts_every_labelled_case_with_a_score(seen: Seen) -> None
     assert (diagram.observed <= diagram.high).all()
     names = {m.name for m in diagram.measures}
     assert {"AUC", "Calibration slope", "Calibration error", "Sensitivity", "Specificity"} <= names
+    assert {"Brier score: miscalibration", "Spiegelhalter's z", "Distance of the curve (ICI)"} <= names
+    by_name = {m.name: m.estimate for m in diagram.measures}
+    p, y = found.columns.probability[labelled], found.npc[labelled]
+    assert by_name["Spiegelhalter's z"].value == spiegelhalter_z(p, y)  # type: ignore[union-attr]
+    assert 0 <= by_name["Brier score: miscalibration"].value < by_name["Brier score"].value  # type: ignore[union-attr]
 
 
 def test_agreement_is_counted(seen: Seen) -> None:
@@ -101,6 +107,13 @@ def test_agreement_is_counted(seen: Seen) -> None:
     assert dict(agreement.reviews)["corrected"] == sum(t.review == "corrected" for t in truths(OF))
     assert agreement.dice is not None
     assert [m.name for m in agreement.criteria] == ["clivus"]
+    rows = {row.name: row for row in agreement.groups}
+    assert {"Scanner: scanner A", "Vendor: ge", "T2 fat suppression: yes"} <= set(rows)
+    by_scanner = [rows["Scanner: scanner A"], rows["Scanner: scanner B"]]
+    assert sum(row.category.n for row in by_scanner if row.category) == len(staged)
+    assert sum(row.criteria.n for row in by_scanner if row.criteria) == agreement.criteria[0].estimate.n  # type: ignore[union-attr]
+    reviewed = sum(t.review is not None for t in truths(OF))
+    assert sum(row.accepted.n for row in by_scanner if row.accepted) == reviewed
 
 
 def test_one_change_is_one_thing_to_look_at_on_the_page(seen: Seen) -> None:

@@ -50,7 +50,12 @@ def test_columns_hold_what_the_records_say() -> None:
     assert station.levels[station.codes[4]] == ALIASES[given[4].acquired[0].station_key]
     reason = columns.facts["reason"]
     assert [reason.levels[code] for code in reason.codes[2:4]] == ["none", "NO_T2"]
-    assert station_name(STATIONS[0], {}) == "station aa11bb"
+    series = given[0].acquired[0]
+    assert station_name(replace(series, station_key=STATIONS[0]), {}) == "station aa11bb"
+    nameless = replace(series, station_key="", model_key="77" * 6)
+    assert station_name(nameless, {}) == "model 777777"
+    assert station_name(nameless, {"77" * 6: "the old one"}) == "the old one"
+    assert station_name(replace(nameless, model_key=""), {}) == "unknown"
 
 
 def test_every_group_has_a_row_with_its_cases_and_its_warning() -> None:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from npc_edge.bench.phantom.study import PhantomSpec, write_phantom
 from npc_edge.calibration.record import Acquired, CaseRecord
 from npc_edge.calibration.store import Store
-from npc_edge.engine.output.record import accession_key, station_key
+from npc_edge.engine.output.record import accession_key, model_key, station_key
 from npc_edge.engine.recorder import FILE
 from npc_edge.engine.state import State
 
@@ -139,11 +139,18 @@ def test_what_cannot_be_meant_is_usage(state: Path, arguments: list[str]) -> Non
 
 
 def test_scanners_get_names(state: Path) -> None:
+    opened = State.open(state)
     assert run("monitor", "alias", "scanner A", "--station", "MR7", "--state", state).returncode == 0
     assert run("monitor", "alias", "scanner B", "--key", "eeee", "--state", state).returncode == 0
     assert "scanner A" in run("monitor", "status", "--state", state).stdout
     with Store.open(state / FILE) as store:
         assert sorted(store.aliases().values()) == ["scanner A", "scanner B"]
+    with Store.open(state / FILE) as store:
+        (last,) = list(store.records())[-1:]
+        nameless = replace(last.acquired[0], station_key="", model_key=model_key(opened.key_for, "Vida"))
+        store.add(replace(last, case_key="ab" * 16, at=last.at + 1, acquired=(nameless,)))
+    assert run("monitor", "alias", "the old one", "--model", "Vida", "--state", state).returncode == 0
+    assert "the old one; 1 runs" in run("monitor", "status", "--state", state).stdout
     for wrong in (["--station", "NOBODY"], ["--key", ""], [], ["--key", "e", "--station", "MR7"]):
         assert run("monitor", "alias", "x", *wrong, "--state", state).returncode == 2
 
