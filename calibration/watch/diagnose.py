@@ -46,6 +46,19 @@ def what_changed(columns: Columns, since: int) -> Changed | None:
     return Changed(best.fact, best.words, best.clearly, station_of(columns, best.fact, since))
 
 
+def _own_change(columns: Columns, stream: str, since: int) -> Changed | None:
+    """How the fact that a stream is the share of changed, if clearly; of refusals, their reasons."""
+    name, _, level = stream.partition("=")
+    name = "reason" if name == "outcome" else name
+    if not level or name not in columns.facts:
+        return None
+    change = _share_change(name, columns.facts[name], since)
+    if change is None or change.clearly < CLEAR:
+        return None
+    station = "" if name == "station" else station_of(columns, name, since)
+    return Changed(name, change.words, change.clearly, station)
+
+
 def _share_change(name: str, fact: Fact, since: int) -> Changed | None:
     clearly, code, before, after = share_differences(fact.codes, len(fact.levels), since)
     if clearly == 0:
@@ -113,8 +126,9 @@ def _change_within(columns: Columns, name: str, here: NDArray[np.bool_], since: 
 
 
 def check_first(columns: Columns, stream: str, since: int) -> str:
-    """One sentence: the fact that changed, or, when none did, what the stream itself points to."""
-    changed = what_changed(columns, since)
+    """One sentence: the fact that changed, or, when none did, what the stream itself points to. Where the
+    stream is a fact, that one first; what else changed by then has an alarm of its own."""
+    changed = _own_change(columns, stream, since) or what_changed(columns, since)
     if changed is not None:
         where = f" on {changed.station}" if changed.station else ""
         what = _CHANGED.get(changed.fact, f"{changed.fact} changed")

@@ -66,16 +66,18 @@ def _sequential_shares(x: Floats) -> Floats:
     doubled = np.tril(among, -1).sum(axis=2, dtype=np.int64).ravel()
     size = _BLOCK
     while size < len(padded):
-        doubled.reshape(-1, 2, size)[:, 1] += _merged(padded.reshape(-1, 2, size), beyond)
+        doubled.reshape(-1, 2, size)[:, 1] += _merged(padded.reshape(-1, 2, size), beyond, beyond < count)
         size *= 2
     return np.asarray((0.5 * doubled[:count] + 0.5) / np.arange(1, count + 1))
 
 
-def _merged(pairs: NDArray[np.int64], beyond: int) -> NDArray[np.int64]:
+def _merged(pairs: NDArray[np.int64], beyond: int, tied: bool) -> NDArray[np.int64]:
     """Twice how many of the earlier block lie below each value of the later, and once how many equal it;
-    pairs (P, 2, size): earlier and later block, codes in 0..beyond. All pairs are searched at once."""
+    pairs (P, 2, size): earlier and later block, codes in 0..beyond, some of them equal where `tied`. All
+    pairs are searched at once."""
     apart = np.arange(len(pairs), dtype=np.int64)[:, None] * (beyond + 1)
     earlier = (np.sort(pairs[:, 0], axis=1) + apart).ravel()
     later = (pairs[:, 1] + apart).ravel()
-    found = np.searchsorted(earlier, later) + np.searchsorted(earlier, later, side="right")
+    found = np.searchsorted(earlier, later)
+    found = found + (np.searchsorted(earlier, later, side="right") if tied else found)
     return np.asarray(found.reshape(len(pairs), -1) - 2 * pairs.shape[2] * np.arange(len(pairs))[:, None])

@@ -80,7 +80,7 @@ def _reason(chart: Chart, columns: Columns, settings: Settings, since: int, cros
         f"{moved(stream, chart.rises, chart.crossed is not None)}"
         f"{from_to(columns, chart.stream, yes, since, chart.rises)}"
         f" since about {day(columns, since)} ({case} {since + 1});"
-        f" it was noticed on {day(columns, crossed)}, {waited} {case}{'s' * (waited > 1)} on."
+        f" it was noticed on {day(columns, crossed)}, {waited} {case}{'s' * (waited > 1)} later."
     )
 
 

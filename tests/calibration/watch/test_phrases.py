@@ -99,7 +99,7 @@ def test_a_protocol_that_changed_on_one_scanner() -> None:
     check = "T2 fat suppression changed on scanner B on 4 March (yes: 2 % to 40 % of cases)."
     assert found["T2 fat suppression=yes.cusum"] == [
         "The share of cases whose T2 is fat-suppressed has risen from 1.8 to 40 % since about 4 March "
-        "(case 501); it was noticed on 8 March, 30 cases on.",
+        "(case 501); it was noticed on 8 March, 30 cases later.",
         check,
     ]
     reason, first = found["t2.median.cusum"]
@@ -154,6 +154,14 @@ def test_refusals_a_new_scanner_and_a_slow_computer() -> None:
     )
 
 
+def test_the_alarm_of_a_fact_points_to_that_fact_even_where_another_changed_more() -> None:
+    given = fat_suppressed_from(records(700), 400, STATIONS[1])
+    given = [replace(r, artefact="net.int8.onnx") if 350 <= i < 400 else r for i, r in enumerate(given)]
+    reason, first = said(given)["artefact=any other.cusum"]
+    assert reason.startswith("The share of cases run with net.int8.onnx has risen from 0 to ")
+    assert first.startswith("The artefact that runs changed on ")
+
+
 def test_probabilities_that_do_not_hold() -> None:
     given = records(700)
     found = said(given, tuple(truths(given, slope=0.5)))
@@ -162,7 +170,7 @@ def test_probabilities_that_do_not_hold() -> None:
         "The probabilities have been too sure of themselves: low ones too low, high ones too high, since "
     )
     assert " (labelled case " in reason
-    assert reason.endswith(" labelled cases on.")
+    assert reason.endswith(" labelled cases later.")
     assert first.endswith(
         "Have the newest disagreements read again, then refit the calibrator on these cases."
     )
