@@ -15,6 +15,7 @@ import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,21 +29,32 @@ from npc_edge.engine.machine import peak_rss_mb
 if TYPE_CHECKING:
     from torch import nn
 
-WINDOW = (20, 256, 256)
 FEATURES = (32, 64, 128, 256, 320, 320)
-STRIDES = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2))
-_FLAT = 2  # stages whose kernels do not reach across slices
 
 
-def network(seed: int = 0) -> nn.Module:
-    """An anisotropic U-Net in nnU-Net's plain shape: two convolutions a stage, instance norm, leaky ReLU."""
+@dataclass(frozen=True)
+class Plan:
+    """window (Z, Y, X) of two channels. strides: (z, y, x) on the way into each stage. flat: how many stages
+    have kernels that do not reach across slices."""
+
+    window: tuple[int, int, int]
+    strides: tuple[tuple[int, int, int], ...]
+    flat: int
+
+
+ANISOTROPIC = Plan((20, 256, 256), ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)), 2)
+ISOTROPIC = Plan((96, 96, 96), ((1, 1, 1), *((2, 2, 2),) * 5), 0)
+
+
+def network(plan: Plan = ANISOTROPIC, seed: int = 0) -> nn.Module:
+    """A U-Net in nnU-Net's plain shape: two convolutions a stage, instance norm, leaky ReLU."""
     import torch
     from torch import Tensor, nn
 
     torch.manual_seed(seed)
 
     def stage(inputs: int, outputs: int, number: int, stride: tuple[int, int, int]) -> nn.Sequential:
-        kernel = (1, 3, 3) if number < _FLAT else (3, 3, 3)
+        kernel = (1, 3, 3) if number < plan.flat else (3, 3, 3)
         layers: list[nn.Module] = []
         for channels, step in ((inputs, stride), (outputs, (1, 1, 1))):
             padding = tuple(k // 2 for k in kernel)
@@ -58,9 +70,10 @@ def network(seed: int = 0) -> nn.Module:
             super().__init__()
             inputs = (2, *FEATURES[:-1])
             self.down = nn.ModuleList(
-                stage(i, o, n, s) for n, (i, o, s) in enumerate(zip(inputs, FEATURES, STRIDES, strict=True))
+                stage(i, o, n, s)
+                for n, (i, o, s) in enumerate(zip(inputs, FEATURES, plan.strides, strict=True))
             )
-            pairs = list(zip(FEATURES[:-1], FEATURES[1:], STRIDES[1:], strict=True))[::-1]
+            pairs = list(zip(FEATURES[:-1], FEATURES[1:], plan.strides[1:], strict=True))[::-1]
             self.up = nn.ModuleList(nn.ConvTranspose3d(deep, wide, s, s) for wide, deep, s in pairs)
             self.join = nn.ModuleList(
                 stage(2 * wide, wide, len(pairs) - 1 - n, (1, 1, 1)) for n, (wide, _, _) in enumerate(pairs)
@@ -82,8 +95,8 @@ def network(seed: int = 0) -> nn.Module:
 class Windows(Sequence[dict[str, NDArray[np.float32]]]):
     """Windows of smooth noise, each made when it is asked for."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, plan: Plan = ANISOTROPIC) -> None:
+        self.size, self.shape = size, plan.window
 
     def __len__(self) -> int:
         return self.size
@@ -92,7 +105,8 @@ class Windows(Sequence[dict[str, NDArray[np.float32]]]):
         if not 0 <= index < self.size:
             raise IndexError(index)
         rng = np.random.default_rng([1, index])
-        coarse = rng.standard_normal((1, 2, 5, 32, 32), dtype=np.float32)
+        z, y, x = self.shape
+        coarse = rng.standard_normal((1, 2, z // 4, y // 8, x // 8), dtype=np.float32)
         return {"image": coarse.repeat(4, 2).repeat(8, 3).repeat(8, 4)}
 
     def __iter__(self) -> Iterator[dict[str, NDArray[np.float32]]]:
@@ -107,7 +121,9 @@ def export_step(folder: Path) -> dict[str, Any]:
 
     model = network()
     parameters = sum(p.numel() for p in model.parameters())
-    exported = export_onnx(model, torch.zeros(1, 2, *WINDOW), ("segmentation",), folder / "large.fp32.onnx")
+    exported = export_onnx(
+        model, torch.zeros(1, 2, *ANISOTROPIC.window), ("segmentation",), folder / "large.fp32.onnx"
+    )
     return {"parameters": parameters, "exporter": exported.exporter, "errors": dict(exported.errors)}
 
 
@@ -147,7 +163,7 @@ def main(given: Namespace) -> int:
         found = export_step(folder) if given.step == "export" else calibrate_step(folder, given.cases)
         print(json.dumps({**found, "seconds": time.perf_counter() - begun, "peak_mb": peak_rss_mb()}))
         return 0
-    report: dict[str, Any] = {"machine": describe(), "window": WINDOW}
+    report: dict[str, Any] = {"machine": describe(), "window": ANISOTROPIC.window}
     with tempfile.TemporaryDirectory(prefix="npc-edge-bench-") as scratch:
         for step in ("export", "calibrate"):
             command = [sys.executable, "-m", "npc_edge.bench", "large", "--step", step, "--folder", scratch]

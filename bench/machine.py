@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +42,11 @@ def clocks() -> dict[str, Any]:
         "mhz": [round(min(mhz)), round(max(mhz))] if mhz else None,
         "governor": governor.read_text(encoding="ascii").strip() if governor.exists() else None,
     }
+
+
+def load_average() -> float | None:
+    """Of the last minute, None where the system does not say."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def _version(library: str) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from npc_edge.engine.ahead import ReadAhead
 from npc_edge.engine.clock import Clock
-from npc_edge.engine.errors import DeadlineExceeded, NpcEdgeError, Refusal
+from npc_edge.engine.errors import BackendError, BundleError, DeadlineExceeded, NpcEdgeError, Refusal
 from npc_edge.engine.findings import detect, quality, segment, stage
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.machine import peak_rss_mb
@@ -148,14 +149,40 @@ def _read_or_take(source: Source, kit: Kit, clock: Clock, known: _Known, ahead: 
 
 
 def _walk(kit: Kit, clock: Clock, known: _Known) -> Findings:
-    manifest = kit.bundle.manifest
-    with clock.station("align"):
-        known.volumes, checks = align(known.volumes, manifest.reference_sequence)
-        known.quality += checks
-    predictions = _predict(kit, clock, known)
+    predictions = _predict_aligned(kit, clock, known)
     if kit.done is not None:
         kit.done()
     return _find(predictions, kit, clock, known)
+
+
+def _predict_aligned(kit: Kit, clock: Clock, known: _Known) -> Predictions:
+    """The networks run while alignment is measured, on one core of its own: most sequences lie right.
+
+    Where one had to be moved, what they said is forgotten and they run again. What alignment refuses is told
+    before anything the networks may have stumbled over.
+    """
+    read, until_then = known.volumes, tuple(known.quality)
+    predictions, stopped = None, None
+    with ThreadPoolExecutor(1, "npc-edge-align") as pool:
+        with clock.station("align"):
+            alignment = pool.submit(align, read, kit.bundle.manifest.reference_sequence)
+        try:
+            predictions = _predict(kit, clock, known)
+        except (Refusal, BundleError, BackendError) as error:
+            stopped = error
+        with clock.more_of("align"):
+            known.volumes, checks = alignment.result()
+    said = known.quality[len(until_then) :]
+    known.quality = [*until_then, *checks]
+    if any(known.volumes[name] is not read[name] for name in read):
+        known.plans.clear()
+        del predictions
+        return _predict(kit, clock, known)
+    known.quality += said
+    if stopped is not None:
+        raise stopped
+    assert predictions is not None, "networks answer or stop"
+    return predictions
 
 
 def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predictions, Findings]:

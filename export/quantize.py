@@ -19,6 +19,7 @@ from onnx import ModelProto
 
 from npc_edge.engine.cohort import Case, find_cases
 from npc_edge.engine.errors import BundleError, OutputError
+from npc_edge.engine.model.acceptance import golden_cases
 from npc_edge.engine.model.bundle import Bundle, load
 from npc_edge.engine.model.manifest import Artefact, Calibrator, NetworkSpec
 from npc_edge.engine.model.parity import Limits
@@ -99,10 +100,12 @@ def lower(
             shutil.copytree(root, copy)
             recorded = record(bundle, _spread(cases, order.calibration), order.threads, say)
             for network in bundle.manifest.networks:
-                if network.locates:
-                    continue
                 inputs = recorded[network.name]
                 original = onnx.load(str(bundle.artefact(network.name, "fp32")))
+                if network.locates:  # small: it stays as it is, and may run on other backends
+                    if order.precision == "fp32":
+                        pairs += _held(Work(bundle, network, original, inputs, copy, order, cases, say))
+                    continue
                 model, applied = rewrite(original, PASSES, inputs[0])
                 _say_passes(applied, say)
                 work = Work(bundle, network, model, inputs, copy, order, cases, say)
@@ -152,7 +155,9 @@ def _lowered(work: Work) -> tuple[Tried, ...]:
             f"network {work.network.name} has no layer that int8 is for", "try --precision fp16"
         )
     work.say(f"calibrating {len(layers)} layers on {len(work.inputs)} windows")
-    ranges = observe(work.model, activations(work.model), work.inputs)
+    # Of the golden cases too: they judge the artefact on every machine it comes to.
+    golden = [case.inputs for case in golden_cases(work.bundle, work.network.name)]
+    ranges = observe(work.model, activations(work.model), [*work.inputs, *golden])
     task = Task(
         work.network.outputs,
         work.bundle.manifest.tumour.threshold,

@@ -6,7 +6,6 @@ meets them alike. Cold runs are new processes, memory is watched in runs that ar
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from npc_edge.bench.machine import clocks, describe
+from npc_edge.bench.machine import clocks, describe, load_average
 from npc_edge.bench.timing import stats
 from npc_edge.bench.timing.order import Order, save
-from npc_edge.bench.timing.work import BYTES
+from npc_edge.bench.timing.work import BYTES, PEAK_OF
 from npc_edge.bench.timing.workers import Answer, Worker, cold_engine, cold_peer
 
 Report = dict[str, Any]
@@ -93,7 +92,7 @@ def measure(order: Order, scratch: Path, say: Say = lambda line: None) -> Report
     say: is told what is done next. Raises the errors of what it runs: BackendError (a backend, the peer),
     BundleError, Refusal, UsageError.
     """
-    before = _load()
+    before = load_average()
     if order.against is not None:
         _give(order, scratch)
     with ExitStack() as stack:
@@ -112,7 +111,7 @@ def measure(order: Order, scratch: Path, say: Say = lambda line: None) -> Report
             "schema": SCHEMA,
             "measured": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "machine": {**describe(), "clocks": clocks()},
-            "load": {"before": before, "after": _load()},
+            "load": {"before": before, "after": load_average()},
             "study": _study(order, first["engine"]),
             "bundle": {"name": bench.opened["bundle"], "sha256": bench.opened["bundle_sha256"]},
             "engine": _side(first["engine"], bench.opened["seconds"], warm, cold),
@@ -299,7 +298,7 @@ def _achieved(report: Report, opened: Answer, count: int) -> Report:
         "windows": count,
         "ms_a_window": round(1e3 * infer_s / count, 2),
         "mvoxel_s": round(report["study"]["voxels"] / median_s / 1e6, 2),
-        "peak_used": report["engine"]["precision"],
+        "peak_used": PEAK_OF.get(report["engine"]["precision"], report["engine"]["precision"]),
     }
     if opened["flop_a_window"] and infer_s > 0:
         rate = count * opened["flop_a_window"] / infer_s / 1e9
@@ -307,7 +306,7 @@ def _achieved(report: Report, opened: Answer, count: int) -> Report:
         moved = count * opened["values_a_window"] * size / infer_s / 1e9
         peaks = report["peaks"]
         found["gflop_s"] = round(rate, 1)
-        found["gflop_percent"] = _percent(rate, peaks.get(report["engine"]["precision"]))
+        found["gflop_percent"] = _percent(rate, peaks.get(found["peak_used"]))
         found["network_gb_s"] = round(moved, 2)
         found["network_gb_percent"] = _percent(moved, peaks["copy"])
     # Reading and assembling: each file once in, each voxel once out, in float32.
@@ -332,7 +331,3 @@ def _study(order: Order, first: Answer) -> Report:
         "files": len(files),
         "bytes": sum(path.stat().st_size for path in files),
     }
-
-
-def _load() -> float | None:
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

@@ -11,8 +11,11 @@ from typing import Any
 from npc_edge.engine.errors import BackendError
 from npc_edge.engine.model.runners.openvino import load_openvino
 
-BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8-u8s8": 1, "int8-s8s8": 1}
+BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8-bf16": 1, "int8-u8s8": 1, "int8-s8s8": 1}
 """Execution precision → bytes of a value."""
+
+PEAK_OF = {"int8-bf16": "int8-u8s8"}
+"""Execution precision → the peak it is held against, where that has another name."""
 
 
 @dataclass(frozen=True)

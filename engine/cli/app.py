@@ -6,6 +6,7 @@ Exit codes: 0 a result, 1 a bug, 2 usage, 3 no result, 4 bundle, 5 backend, 6 ou
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import typer
@@ -29,6 +30,7 @@ from npc_edge.engine.cli import (
 )
 from npc_edge.engine.cli.terminal import complain
 from npc_edge.engine.errors import NpcEdgeError
+from npc_edge.engine.machine import GC_THRESHOLD
 
 app = typer.Typer(
     name="npc-edge",
@@ -78,6 +80,7 @@ app.add_typer(monitor_app, name="monitor")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the code of the error tree; one line on standard error unless 0."""
+    gc.set_threshold(*GC_THRESHOLD)
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given
     if debug:

@@ -90,9 +90,8 @@ def infer(
     """
     total = slide(runners[0], prepared.array, network, watch)
     for runner in runners[1:]:
-        total = total + slide(runner, prepared.array, network, watch)
-    if len(runners) > 1:
-        total = np.asarray(total / np.float16(len(runners)), dtype=np.float16)
+        total += slide(runner, prepared.array, network, watch)
+    total /= np.float16(len(runners))
     watch.check()
     logits = _back(total, prepared, network)
     return Predictions({network.outputs[0].name: logits}, prepared.geometry)
@@ -224,7 +223,8 @@ def slide(runner: Runner, array: Float32s, network: NetworkSpec, watch: Watch) -
     assert total is not None, "a grid has at least one window"
     unpad = tuple(slice(low, low + n) for (low, _), n in zip(margins, array.shape[1:], strict=True))
     with np.errstate(invalid="ignore"):
-        return np.asarray(total / weights, dtype=np.float16)[(slice(None), *unpad)]
+        total /= weights
+    return total[(slice(None), *unpad)]
 
 
 def importance(window: Shape) -> Float16s:
@@ -258,7 +258,8 @@ def _back(logits: Float16s, prepared: NnunetInput, network: NetworkSpec) -> Floa
     whole = np.zeros((len(logits), *prepared.whole), dtype=np.float32)
     whole[0] = _BACKGROUND
     finite = np.isfinite(logits).all()
-    for label, values in enumerate(logits.astype(np.float32)):
+    for label, half in enumerate(logits):
+        values = half.astype(np.float32)
         if finite:
             values = resample(values, (z, y, x), network.spacing, prepared.spacing, scheme.logits)
         else:  # one value that is not finite spoils the run; the room that makes masks says so

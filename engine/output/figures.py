@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -137,12 +138,14 @@ class Painter:
 
     def _path(self, outline: Outline, frame: Frame) -> Markup | None:
         part = outline.mask[frame.y0 : frame.y1, frame.x0 : frame.x1]
-        pieces = []
-        for loop in edge_loops(part):
-            corners = np.array(loop, dtype=np.float64) / 2 + [frame.x0, frame.y0]
-            points = frame.place(corners, self.grid)
-            pieces.append("M" + "L".join(f"{_mm(x)} {_mm(y)}" for x, y in points.tolist()) + "Z")
-        return tag("path", d="".join(pieces), class_=f"line {outline.style}") if pieces else None
+        loops = edge_loops(part)
+        if not loops:
+            return None
+        corners = np.array([corner for loop in loops for corner in loop]) / 2 + [frame.x0, frame.y0]
+        words = [f"{_mm(x)} {_mm(y)}" for x, y in frame.place(corners, self.grid).tolist()]
+        ends = list(accumulate((len(loop) for loop in loops), initial=0))
+        pieces = ["M" + "L".join(words[start:end]) + "Z" for start, end in pairwise(ends)]
+        return tag("path", d="".join(pieces), class_=f"line {outline.style}")
 
 
 def _furniture(frame: Frame, width: float, height: float, title: str) -> list[Markup]:

@@ -15,6 +15,7 @@ import openvino_run
 import public_layout
 import pytest
 import quantizable
+import tiny_bundle
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx_nets import unet
 
@@ -26,6 +27,7 @@ from npc_edge.engine.model.bundle import load
 from npc_edge.engine.model.manifest import Artefact
 from npc_edge.engine.model.metrics import relative_error
 from npc_edge.engine.model.parity import Limits
+from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.site import accept
 from npc_edge.engine.types import Options
 from npc_edge.export import graph
@@ -40,6 +42,7 @@ from npc_edge.export.sign import public_bytes
 KEY = Ed25519PrivateKey.generate()
 KEYS = [public_bytes(KEY)]
 LOOSE = Limits(delta_dice=0.05, dice=0.9, delta_probability=0.05)
+_HAS_BF16 = instruction_set() in ("amx_int8", "avx512_bf16")
 """Two small cases of a network that was never trained: a few voxels count."""
 
 
@@ -80,7 +83,8 @@ def test_int8_joins_in_both_flavours_signed_and_with_what_was_measured(int8: tup
     held = {a.precision: a for a in network.artefacts}
     assert set(held) == {"fp32", "int8-u8s8", "int8-s8s8"}
     rows = {(p.backend, p.precision) for p in held["int8-u8s8"].parity}
-    assert rows == {("onnxruntime", "int8-u8s8"), ("openvino", "int8-u8s8")}
+    assert rows - {("openvino", "int8-bf16")} == {("onnxruntime", "int8-u8s8"), ("openvino", "int8-u8s8")}
+    assert (("openvino", "int8-bf16") in rows) == _HAS_BF16
     assert {(p.backend, p.precision) for p in held["int8-s8s8"].parity} == {("onnxruntime", "int8-s8s8")}
     for artefact in (held["int8-u8s8"], held["int8-s8s8"]):
         assert all(0 < row.max_relative_error < 0.5 and row.cases == 2 for row in artefact.parity)
@@ -96,12 +100,12 @@ def test_the_report_shows_every_pair_and_the_golden_cases_hold(int8: tuple[Path,
     root, lowered = int8
     report = (root / "parity" / "int8.html").read_text(encoding="utf-8")
     assert "parity/int8.html" in load(root, KEYS).manifest.files
-    assert report.count("within the gate") == len(lowered.pairs) == 3
+    assert report.count("within the gate") == len(lowered.pairs) == 3 + _HAS_BF16
     assert report.count("<svg") >= 3 * len(lowered.pairs)
     assert "http" not in report
     card = (root / "model_card.md").read_text(encoding="utf-8")
     assert card.startswith("# tiny\n")
-    assert card.count("| npc.int8-") == 3
+    assert card.count("| npc.int8-") == len(lowered.pairs)
     results = {(r.precision, r.backend): r.status for r in verify(load(root, KEYS), Options(threads=1))}
     assert "failed" not in results.values()
 
@@ -113,6 +117,19 @@ def test_fp32_on_another_backend_gets_its_row_and_no_new_file(tmp_path: Path, ca
     (artefact,) = bundle.network("npc").artefacts
     assert ("openvino", "fp32") in {(p.backend, p.precision) for p in artefact.parity}
     assert {t.artefact for t in lowered.pairs} == {quantizable.FP32}
+
+
+def test_a_locator_may_run_on_other_backends_too(tmp_path: Path, cases: Path) -> None:
+    root = tiny_bundle.write_parts(tmp_path / "located")
+    pack(root, tiny_bundle.manifest(), KEY)
+    lower(root, Order("fp32", cases, LOOSE, threads=1), KEY, KEYS, quiet)
+    (artefact,) = load(root, KEYS).network("locator").artefacts
+    row = next(p for p in artefact.parity if (p.backend, p.precision) == ("openvino", "fp32"))
+    assert row.cases == 2
+    before = load(root, KEYS).network("locator")
+    with pytest.raises(BundleError):  # it holds no layer that int8 is for: the locator is not tried
+        lower(root, Order("int8", cases, LOOSE, threads=1), KEY, KEYS, quiet)
+    assert load(root, KEYS).network("locator") == before
 
 
 def test_fp16_joins_with_its_islands(tmp_path: Path, cases: Path) -> None:
@@ -207,13 +224,13 @@ def test_a_site_repeats_it_on_cases_of_its_own(int8: tuple[Path, Lowered], cases
     root, lowered = int8
     bundle = load(root, KEYS)
     site = accept(bundle, find_cases(cases), 1, quiet)
-    tried = {(one.pair.artefact, one.pair.backend): one for one in site.pairs}
+    tried = {(one.pair.artefact, one.pair.backend, one.pair.precision): one for one in site.pairs}
     for pair in lowered.pairs:
         if "u8s8" in pair.artefact:
-            again = tried["int8-u8s8", pair.backend]
+            again = tried["int8-u8s8", pair.backend, pair.precision]
             assert again.allowed
             assert again.verdict.relative_error == pytest.approx(pair.verdict.relative_error, rel=1e-3)
-    assert not tried["fp32", "openvino"].allowed  # nobody measured it for this bundle
+    assert not tried["fp32", "openvino", "fp32"].allowed  # nobody measured it for this bundle
     assert site.refused == ()
 
 

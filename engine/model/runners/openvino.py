@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,9 +14,10 @@ from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.model.runner import Arrays
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.feed import Shape, checked, first_line
+from npc_edge.engine.model.runners.openvino_graph import fix_batch, resize_by_planes
 from npc_edge.engine.types import RunnerInfo
 
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8-u8s8": "f32"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8-u8s8": "f32", "int8-bf16": "bf16"}
 """Execution precision → what the layers that the file leaves in floating point run in."""
 _LEAVE_IT = "leave --precision at auto"
 _COMPUTE = ("Convolution", "Deconvolution", "MatMul", "FullyConnected")
@@ -41,21 +43,37 @@ def load_openvino() -> Any:
     return openvino
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What a layer of the compiled network took in the last run. kind: OpenVINO's word for what it does. ran:
+    the code that did it, with its precision."""
+
+    name: str
+    kind: str
+    ran: str
+    ms: float
+
+
 class OpenVinoRunner:
     """One ONNX file on the CPU: a fixed number of threads, one stream, the precision said, nothing cached.
 
-    precision: what it executes in, "fp32", "bf16" or "int8-u8s8" (a Q/DQ file with unsigned activations; what
-    it does not quantise runs in fp32). A free batch axis is fixed to 1, which OpenVINO runs faster, and
-    larger batches go one by one. root: the bundle's folder, to name the artefact by. Raises BundleError when
-    the file is no network that OpenVINO can run, BackendError when this CPU cannot run it in that precision.
+    precision: what it executes in, "fp32", "bf16", "int8-u8s8" (a Q/DQ file with unsigned activations; what
+    it does not quantise runs in fp32) or "int8-bf16" (the same file; that runs in bf16). A free batch axis is
+    fixed to 1, which OpenVINO runs faster, and larger batches go one by one. root: the bundle's folder, to
+    name the artefact by. counted: keep what each layer takes, which slows a run a little. Raises BundleError
+    when the file is no network that OpenVINO can run, BackendError when this CPU cannot run it in that
+    precision.
     """
 
     at_once = 1
 
-    def __init__(self, path: Path, *, threads: int, precision: str, root: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, *, threads: int, precision: str, root: Path | None = None, counted: bool = False
+    ) -> None:
         self._path = path
         self._threads = threads
         self._precision = precision
+        self._counted = counted
         self._name = path.name if root is None else path.relative_to(root).as_posix()
         self._request: Any = None
         self._inputs: dict[str, Shape] = {}
@@ -81,7 +99,9 @@ class OpenVinoRunner:
                 raise BundleError(f"OpenVINO cannot load {self._name}: it holds no network")
             self._inputs = {port.get_any_name(): _sizes(port.partial_shape) for port in model.inputs}
             self._outputs = [port.get_any_name() for port in model.outputs]
-            self._batched = _fix_batch(model, self._inputs)
+            self._batched = fix_batch(model, self._inputs)
+            if hint == "f32":  # in bf16 it is no faster
+                resize_by_planes(openvino, model)
             compiled = openvino.Core().compile_model(model, "CPU", self._settings(hint))
             self._tell_the_truth(compiled, hint)
             self._request = compiled.create_infer_request()
@@ -113,8 +133,8 @@ class OpenVinoRunner:
         return {name: np.concatenate([item[name] for item in items]) for name in self._outputs}
 
     def describe(self) -> RunnerInfo:
-        """backend, device, precision it executes in (fp32 for an int8 file none of whose layers ran in int8),
-        the artefact's name, the runtime's version, instruction set, threads as OpenVINO took them."""
+        """backend, device, precision it executes in (what the layers of an int8 file ran in when none of them
+        ran in int8), the artefact's name, the runtime's version, instruction set, threads OpenVINO took."""
         return RunnerInfo(
             backend="openvino",
             device="cpu",
@@ -125,6 +145,12 @@ class OpenVinoRunner:
             threads=self._threads,
         )
 
+    def layers(self) -> tuple[Layer, ...]:
+        """What the last run's layers took, in their order; none unless counted."""
+        held = () if self._request is None or not self._counted else self._request.get_profiling_info()
+        taken = [(one, one.real_time.total_seconds() * 1e3) for one in held]
+        return tuple(Layer(one.node_name, one.node_type, one.exec_type, ms) for one, ms in taken if ms > 0)
+
     def _settings(self, hint: str) -> dict[str, Any]:
         return {
             "INFERENCE_PRECISION_HINT": hint,  # unset, an fp32 network runs in bf16 where the CPU has it
@@ -133,6 +159,7 @@ class OpenVinoRunner:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # several processes would all be pinned to the same first cores
             "LOG_LEVEL": "LOG_NONE",
+            "PERF_COUNT": self._counted,
         }
 
     def _tell_the_truth(self, compiled: Any, hint: str) -> None:
@@ -144,7 +171,7 @@ class OpenVinoRunner:
                 f"OpenVINO would run {self._name} in {took} on this CPU, not in {self._precision}", _LEAVE_IT
             )
         if self._precision.startswith("int8") and not _any_int8(compiled):
-            self._precision = "fp32"
+            self._precision = "bf16" if hint == "bf16" else "fp32"
 
     def _run(self, feed: Arrays) -> Arrays:
         try:
@@ -162,14 +189,6 @@ def _sizes(shape: Any) -> Shape:
     if shape.rank.is_dynamic:
         raise BundleError("a network's input has no known number of dimensions")
     return [None if size.is_dynamic else size.get_length() for size in shape]
-
-
-def _fix_batch(model: Any, inputs: dict[str, Shape]) -> bool:
-    """Make the first axis 1 where it is free in every input and the only free one; True when it was."""
-    free = all(len(shape) > 1 and shape[0] is None and None not in shape[1:] for shape in inputs.values())
-    if free:
-        model.reshape({name: [1, *shape[1:]] for name, shape in inputs.items()})
-    return free
 
 
 def _any_int8(compiled: Any) -> bool:

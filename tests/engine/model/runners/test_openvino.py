@@ -13,7 +13,8 @@ from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.model.runner import Arrays
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
-from npc_edge.engine.model.runners.openvino import OpenVinoRunner
+from npc_edge.engine.model.runners.openvino import OpenVinoRunner, load_openvino
+from npc_edge.engine.model.runners.openvino_graph import fix_batch, resize_by_planes
 
 KINDS: list[tuple[Literal["fp32", "u8s8"], str, float]] = [
     ("fp32", "fp32", 1e-5),
@@ -179,3 +180,71 @@ def test_it_is_named_within_its_bundle_and_writes_nothing(tmp_path: Path) -> Non
     assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(BackendError, match="not open"):
         runner.infer({"image": image})
+
+
+def resized(folder: Path, scales: tuple[float, ...], then: str | None = None, mode: str = "linear") -> Path:
+    """A convolution whose output is resized, and maybe read by another layer."""
+    rng = np.random.default_rng(4)
+    floats = {
+        "weight": rng.normal(0, 0.2, (4, 2, 1, 3, 3)).astype(np.float32),
+        "scales": np.array([1.0, 1.0, *scales], dtype=np.float32),
+    }
+    last = "map" if then is None else "inner"
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "weight"], ["made"], pads=[0, 1, 1, 0, 1, 1]),
+        onnx.helper.make_node(
+            "Resize", ["made", "", "scales"], [last], mode=mode, coordinate_transformation_mode="half_pixel"
+        ),
+    ]
+    if then is not None:
+        nodes.append(onnx.helper.make_node(then, ["inner"], ["map"]))
+    shape = [round(n * s) for n, s in zip((4, 6, 6), scales, strict=True)]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "resized",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ("batch", 2, 4, 6, 6))],
+        [onnx.helper.make_tensor_value_info("map", onnx.TensorProto.FLOAT, ("batch", 4, *shape))],
+        [onnx.numpy_helper.from_array(array, name) for name, array in floats.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    path = folder / "resized.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("scales", "then", "mode", "by_planes"),
+    [
+        ((1.0, 2.0, 2.0), None, "linear", 1),
+        ((1.0, 1.5, 2.0), None, "linear", 1),
+        ((2.0, 2.0, 2.0), None, "linear", 0),  # slices grow too
+        ((1.0, 2.0, 2.0), "Relu", "linear", 0),  # another layer reads it
+        ((1.0, 2.0, 2.0), None, "nearest", 0),
+    ],
+)
+def test_an_output_that_grows_in_plane_is_resized_by_planes_and_stays_the_same(
+    tmp_path: Path, scales: tuple[float, ...], then: str | None, mode: str, by_planes: int
+) -> None:
+    path = resized(tmp_path, scales, then, mode)
+    openvino = load_openvino()
+    reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
+    model = reader.convert(reader.load(str(path)))
+    assert fix_batch(model, {"image": [None, 2, 4, 6, 6]})
+    assert resize_by_planes(openvino, model) == by_planes
+    image = np.random.default_rng(5).random((2, 2, 4, 6, 6), dtype=np.float32)
+    with OpenVinoRunner(path, threads=1, precision="fp32") as runner:
+        found = runner.infer({"image": image})["map"]
+    assert np.abs(found - reference(path, image)["map"]).max() < 1e-5
+
+
+@pytest.mark.skipif(instruction_set() not in ("avx512_bf16", "amx_int8"), reason="no bf16 instructions")
+def test_what_an_int8_file_leaves_in_floating_point_runs_in_bf16_when_asked(tmp_path: Path) -> None:
+    path, image = written(tmp_path, "u8s8"), tiny_qdq.image()
+    expected = reference(path, image)["map"]
+    made = {}
+    for precision in ("int8-u8s8", "int8-bf16"):
+        with OpenVinoRunner(path, threads=1, precision=precision) as runner:
+            made[precision] = runner.infer({"image": image})["map"]
+            assert runner.describe().precision == precision
+    assert np.abs(made["int8-bf16"] - expected).max() < 2e-2 * np.ptp(expected)
+    assert not np.array_equal(made["int8-bf16"], made["int8-u8s8"])
