@@ -134,6 +134,15 @@ def _also(alarm: Alarm) -> str:
     return f"{alarm.verdict.level}: {alarm.verdict.reason}"
 
 
+def artefacts(verdicts: Sequence[Verdict]) -> Markup | None:
+    """What quantisation does by itself: the same cases through two artefacts, however the level."""
+    said = [verdict for verdict in verdicts if verdict.watcher == "artefacts.paired" and verdict.cases > 1]
+    if not said:
+        return None
+    words = [tag("p", verdict.reason, " ", tag("span", verdict.power, class_="soft")) for verdict in said]
+    return tag("section", tag("h2", "The same cases through two artefacts"), words)
+
+
 def watchers(verdicts: Sequence[Verdict], items: Sequence[Alarm]) -> Markup | None:
     """Every watcher with what it could have seen by now: a quiet one that could see little says little."""
     if not verdicts:

@@ -279,5 +279,7 @@ def _not_assessed(
         found.append(
             "Reliability, as a diagram: it takes ten cases with NPC and ten without, under one artefact."
         )
+    if not any(v.watcher == "artefacts.paired" and v.cases > 1 for v in watched.verdicts):
+        found.append("What quantisation does by itself: no two cases ran through two artefacts.")
     found.append("N and M category and stage group.")
     return found

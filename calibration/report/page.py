@@ -30,6 +30,7 @@ def render(content: Content, verdicts: Sequence[Verdict], alarms: Sequence[Alarm
         number_sections.trends(content.trends),
         number_sections.groups(content.groups),
         number_sections.agreement(content.agreement),
+        alarm_sections.artefacts(verdicts),
         alarm_sections.watchers(verdicts, alarms),
         number_sections.not_assessed(content.not_assessed),
         _whose_data(),

@@ -72,9 +72,13 @@ def paired_verdict(result: Paired) -> Verdict:
     beyond = bool(flipped.low > TOLERATED or difference.low > TOLERATED or difference.high < -TOLERATED)
     level: Level = "watch" if beyond else "quiet"
     first, second = result.artefacts
-    words = f"The same {result.cases} cases ran with {first} and with {second}: the second's probabilities "
-    words += f"less the first's are {difference.text(3)} on average, and the finding differs in "
-    words += f"{100 * flipped.value:.1f} % of them ({100 * flipped.low:.1f} to {100 * flipped.high:.1f} %)."
+    words = f"The same {result.cases} cases ran with {first} and with {second}: on average the second's "
+    words += (
+        f"probability differs by {difference.text(3).replace('-', '−')} from the first's, and the finding "
+    )
+    words += (
+        f"in {100 * flipped.value:.1f} % of them ({100 * flipped.low:.1f} to {100 * flipped.high:.1f} %)."
+    )
     half = difference.high - difference.low
     return Verdict(
         watcher="artefacts.paired",

@@ -145,6 +145,21 @@ def test_repeated_runs_and_older_bundles_are_counted_not_watched() -> None:
     assert "120 of 250" in page
 
 
+def test_the_same_cases_through_two_artefacts_have_a_section() -> None:
+    given = list(records(Department(60, seed=3)))
+    other = [
+        replace(r, artefact="detector.fp32", at=r.at + 1, probability=(r.probability or 0.0) * 0.99)
+        for r in given
+    ]
+    for every, there in (([*given, *other], True), (given, False)):
+        found = watched(every, (), SETTINGS, {})
+        content = content_of(every, found, SETTINGS, every[-1].at)
+        page = render(content, found.verdicts, ())
+        assert ("The same cases through two artefacts" in page) is there
+        assert any("no two cases ran through two artefacts" in s for s in content.not_assessed) is not there
+        assert ("cases ran with detector.fp32 and with detector.int8-u8s8" in page) is there
+
+
 def test_nothing_recorded_makes_a_page() -> None:
     found = watched((), (), SETTINGS, {})
     content = content_of((), found, SETTINGS, 1_000_000)
