@@ -266,7 +266,7 @@ def _agreement_groups(rows: Sequence[AgreementRow]) -> Markup:
         [row.name, *(_of_cases(e) for e in (row.category, row.criteria, row.accepted, row.dice))]
         for row in rows
     ]
-    return table(head, cells, "The same by scanner, vendor and kind of study, with 95 % intervals")
+    return table(head, cells, "By scanner, vendor and kind of study, with 95 % intervals")
 
 
 def _of_cases(estimate: Estimate | None) -> Markup:

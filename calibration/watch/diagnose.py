@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 CLEAR = 4.0
 """Standard errors by which a fact must have changed to be named: some thirty are looked at."""
+_SEEN = 2.0  # the same for the fact that an alarm is about: its chart has found the change already
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def _own_change(columns: Columns, stream: str, since: int) -> Changed | None:
     if not level or name not in columns.facts:
         return None
     change = _share_change(name, columns.facts[name], since)
-    if change is None or change.clearly < CLEAR:
+    if change is None or change.clearly < _SEEN:
         return None
     station = "" if name == "station" else station_of(columns, name, since)
     return Changed(name, change.words, change.clearly, station)
