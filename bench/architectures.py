@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from npc_edge.bench.architecture_steps import PUBLISHED, SMALL, STEPS
+from npc_edge.bench.architecture_steps import KINDS, PUBLISHED, SMALL, STEPS
 from npc_edge.bench.architectures_table import markdown
 from npc_edge.bench.machine import describe
 from npc_edge.engine.errors import NpcEdgeError
@@ -36,7 +36,7 @@ _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxconverter-common", "monai", "t
 def add_arguments(parser: ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--only", choices=PUBLISHED, default=None, help="one architecture")
-    parser.add_argument("--windows", type=int, default=4, help="to calibrate int8 on and to compare on")
+    parser.add_argument("--windows", type=int, default=4, help="of each kind, to calibrate and compare on")
     parser.add_argument("--small", action="store_true", help="tiny networks of the same make, for a test")
     parser.add_argument(
         "--out", type=Path, default=None, help="default: bench/results/<date>-architectures.json"
@@ -71,6 +71,7 @@ def _write(out: Path, given: Namespace, measured: Mapping[str, Any]) -> None:
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "weights": "random",
         "windows": given.windows,
+        "kinds": list(KINDS),
         "fp32_limit": LIMIT,
         "architectures": {name: both[name] for name in PUBLISHED if name in both},
     }

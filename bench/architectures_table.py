@@ -20,18 +20,24 @@ _RAN = (
 
 
 def markdown(found: Mapping[str, Found]) -> str:
-    """found: architecture → its window and what each step returned."""
+    """found: architecture → its window and what each step returned. Two errors: of the smooth windows, and of
+    those with structure at every scale."""
     first = next(iter(found.values()))
     precisions = list(dict.fromkeys(p for a in found.values() for p in a["rtx"].get("built", ())))
     rows: list[tuple[str, Callable[[Found], str]]] = [
         ("window; parameters", _size),
         ("exporter", partial(_told, "export", lambda step: str(step["exporter"]))),
+        ("norms taken apart in the export", partial(_told, "export", _taken_apart)),
         ("rewrites that found something", partial(_told, "rewrite", _rewrites)),
         (
             "fp16: nodes that stay in fp32",
             partial(_told, "fp16", lambda s: f"{s['islands']} of {s['nodes']}"),
         ),
         ("int8: layers", partial(_told, "int8", lambda step: str(step["layers"]))),
+        (
+            "PyTorch, from itself in float64",
+            partial(_told, "export", lambda step: _apart(step["float64"])),
+        ),
         *((name, partial(_told, step, partial(_error, name))) for step, name in _RAN),
         *((f"TensorRT-RTX, {p}", partial(_told, "rtx", partial(_built, p))) for p in precisions or [""]),
         *((f"{name}: time, peak", partial(_told, name, _cost)) for name in first if _is_step(first[name])),
@@ -55,6 +61,15 @@ def _size(architecture: Found) -> str:
     return f"{window}; " + _told("export", lambda step: f"{step['parameters'] / 1e6:.1f} M", architecture)
 
 
+def _taken_apart(step: Found) -> str:
+    """What it did to the difference from PyTorch and to the time, on ONNX Runtime."""
+    done = step.get("rewritten")
+    if done is None:
+        return "none"
+    (far, near), (before, after) = done["errors"], done["ms"]
+    return f"{far:.1e} → {near:.1e} ({before:.0f} → {after:.0f} ms)"
+
+
 def _rewrites(step: Found) -> str:
     changed = [one for one in step["passes"] if one["nodes_before"] != one["nodes_after"] or one["error"] > 0]
     return (
@@ -67,7 +82,11 @@ def _error(name: str, step: Found) -> str:
     if "failed" in ran:
         return str(ran["failed"])
     agreed = f", Dice {ran['dice']:.4f}" if "dice" in ran else ""
-    return f"{ran['relative_error']:.1e}{agreed}"
+    return f"{_apart(ran['by_kind'])}{agreed}"
+
+
+def _apart(by_kind: Mapping[str, float]) -> str:
+    return " / ".join(f"{error:.1e}" for error in by_kind.values())
 
 
 def _built(precision: str, step: Found) -> str:

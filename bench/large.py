@@ -35,11 +35,12 @@ FEATURES = (32, 64, 128, 256, 320, 320)
 @dataclass(frozen=True)
 class Plan:
     """window (Z, Y, X) of two channels. strides: (z, y, x) on the way into each stage. flat: how many stages
-    have kernels that do not reach across slices."""
+    have kernels that do not reach across slices. features: channels of each stage."""
 
     window: tuple[int, int, int]
     strides: tuple[tuple[int, int, int], ...]
     flat: int
+    features: tuple[int, ...] = FEATURES
 
 
 ANISOTROPIC = Plan((20, 256, 256), ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)), 2)
@@ -68,17 +69,18 @@ def network(plan: Plan = ANISOTROPIC, seed: int = 0) -> nn.Module:
     class Large(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            inputs = (2, *FEATURES[:-1])
+            features = plan.features
+            inputs = (2, *features[:-1])
             self.down = nn.ModuleList(
                 stage(i, o, n, s)
-                for n, (i, o, s) in enumerate(zip(inputs, FEATURES, plan.strides, strict=True))
+                for n, (i, o, s) in enumerate(zip(inputs, features, plan.strides, strict=True))
             )
-            pairs = list(zip(FEATURES[:-1], FEATURES[1:], plan.strides[1:], strict=True))[::-1]
+            pairs = list(zip(features[:-1], features[1:], plan.strides[1:], strict=True))[::-1]
             self.up = nn.ModuleList(nn.ConvTranspose3d(deep, wide, s, s) for wide, deep, s in pairs)
             self.join = nn.ModuleList(
                 stage(2 * wide, wide, len(pairs) - 1 - n, (1, 1, 1)) for n, (wide, _, _) in enumerate(pairs)
             )
-            self.head = nn.Conv3d(FEATURES[0], 2, 1)
+            self.head = nn.Conv3d(plan.features[0], 2, 1)
 
         def forward(self, image: Tensor) -> Tensor:
             skips = []
@@ -132,11 +134,12 @@ def calibrate_step(folder: Path, cases: int) -> dict[str, Any]:
     import onnx
 
     from npc_edge.export.observe import observe
-    from npc_edge.export.passes import PASSES, rewrite
+    from npc_edge.export.passes import rewrite
     from npc_edge.export.qdq import FLAVOURS, activations, quantize
+    from npc_edge.export.staged_norms import LOWERED
 
     windows = Windows(cases)
-    model, _ = rewrite(onnx.load(str(folder / "large.fp32.onnx")), PASSES, windows[0])
+    model, _ = rewrite(onnx.load(str(folder / "large.fp32.onnx")), LOWERED, windows[0])
     tensors = activations(model)
     ranges = observe(model, tensors, windows)
     sizes = {}

@@ -82,15 +82,16 @@ def isotropic(folder: Path) -> tuple[Files, NDArray[np.float32]]:
     import torch
 
     from npc_edge.export.observe import observe
-    from npc_edge.export.passes import PASSES, rewrite
+    from npc_edge.export.passes import rewrite
     from npc_edge.export.qdq import activations, quantize
+    from npc_edge.export.staged_norms import LOWERED
     from npc_edge.export.to_onnx import export_onnx
 
     windows = large.Windows(2, large.ISOTROPIC)
     original, small = folder / "fp32.onnx", folder / "int8.onnx"
     example = torch.zeros(1, 2, *large.ISOTROPIC.window)
     export_onnx(large.network(large.ISOTROPIC), example, ("segmentation",), original)
-    model, _ = rewrite(onnx.load(str(original)), PASSES, windows[0])
+    model, _ = rewrite(onnx.load(str(original)), LOWERED, windows[0])
     onnx.save(quantize(model, observe(model, activations(model), windows), "int8-u8s8"), str(small))
     return {"fp32": original, "int8-u8s8": small}, windows[0]["image"]
 

@@ -26,7 +26,7 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": {
             "npc-edge": VERSION,
-            **{name: _version(name) for name in _LIBRARIES},
+            **{name: version_of(name) for name in _LIBRARIES},
         },
         "commit": _commit(),
     }
@@ -49,7 +49,8 @@ def load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def _version(library: str) -> str | None:
+def version_of(library: str) -> str | None:
+    """Of a package as installed, None where it is not; nothing is imported."""
     try:
         return version(library)
     except PackageNotFoundError:

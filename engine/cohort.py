@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npc_edge.calibration.conformal import CATEGORIES
 from npc_edge.engine.errors import Refusal, UsageError
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import Manifest
@@ -28,19 +29,22 @@ from npc_edge.kernels import cpu
 
 _SERIES = {"T1WI": ("T1",), "T2WI": ("T2", "T2FS"), "CE-T1WI": ("T1C",)}
 """Folder of a series → the roles it can play; whether the T2 is fat suppressed its name does not say."""
+EDITIONS = ("ajcc8", "ajcc9")
 _MASKS = {"T1WI": "ROI-T1", "T2WI": "ROI-T2", "CE-T1WI": "ROI-CE-T1"}
 
 
 @dataclass(frozen=True)
 class Case:
     """One case on disk. npc: whether a tumour is there, None where nobody says. series: folder of each role's
-    series; empty for a phantom, whose study is chosen from as any other."""
+    series; empty for a phantom, whose study is chosen from as any other. categories: edition → true T
+    category, empty where nobody says."""
 
     name: str
     folder: Path
     npc: bool | None
     series: Mapping[str, Path]
     mask: Path | None
+    categories: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +111,10 @@ def _phantom(folder: Path) -> Case:
     try:
         facts = json.loads((folder / "truth" / "truth.json").read_text(encoding="utf-8"))
         npc = bool(facts["npc"])
+        known = {edition: facts[edition] for edition in EDITIONS if facts.get(edition) in CATEGORIES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder / 'truth' / 'truth.json'} is no truth of a phantom") from error
-    return Case(folder.name, folder, npc, {}, folder / "truth" / "tumour.nii.gz")
+    return Case(folder.name, folder, npc, {}, folder / "truth" / "tumour.nii.gz", known)
 
 
 def _chosen(case: Case, manifest: Manifest, reader: Reader, watch: Watch | None) -> dict[str, Volume]:

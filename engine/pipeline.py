@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from npc_edge.engine.ahead import ReadAhead
 from npc_edge.engine.clock import Clock
 from npc_edge.engine.errors import BackendError, BundleError, DeadlineExceeded, NpcEdgeError, Refusal
-from npc_edge.engine.findings import detect, quality, segment, stage
+from npc_edge.engine.findings import category_sets, detect, quality, segment, stage
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.machine import peak_rss_mb
 from npc_edge.engine.model import memory, nnunet
@@ -40,6 +41,7 @@ from npc_edge.engine.types import (
     Watch,
 )
 from npc_edge.engine.version import VERSION
+from npc_edge.engine.voxels import HOST, Voxels, holding_all
 
 Source = Path | Mapping[str, Path]
 """A DICOM study (folder, DICOMDIR or zip), or sequence name → NIfTI file."""
@@ -47,7 +49,8 @@ Source = Path | Mapping[str, Path]
 
 @dataclass(frozen=True)
 class Kit:
-    """What a session opened once and every run uses. fallback: as in result.json. gpu_mb: memory of the GPU
+    """What a session opened once and every run uses. voxels: the operations around each network, where its
+    runner wants them; the processor's for one without. fallback: as in result.json. gpu_mb: memory of the GPU
     that runs something, None where none does. done: called when the networks have had their say."""
 
     bundle: Bundle
@@ -55,9 +58,21 @@ class Kit:
     runners: Mapping[str, Runner]
     options: Options
     key_for: Callable[[str], str]
+    voxels: Mapping[str, Voxels] = field(default_factory=dict)
     fallback: str | None = None
     gpu_mb: float | None = None
     done: Callable[[], None] | None = None
+
+    def around(self, network: str) -> Voxels:
+        """The voxel operations around a network."""
+        return self.voxels.get(network, HOST)
+
+    def holding(self, volumes: Mapping[str, Volume]) -> AbstractContextManager[None]:
+        """Around all that is done with a study's volumes: they go where voxel operations want them. A runner
+        that is still starting is waited for: it may capture what is queued on the stream they share."""
+        for network in self.voxels:
+            self.runners[network].describe()
+        return holding_all(self.voxels.values(), volumes.values())
 
 
 @dataclass
@@ -149,10 +164,12 @@ def _read_or_take(source: Source, kit: Kit, clock: Clock, known: _Known, ahead: 
 
 
 def _walk(kit: Kit, clock: Clock, known: _Known) -> Findings:
-    predictions = _predict_aligned(kit, clock, known)
-    if kit.done is not None:
-        kit.done()
-    return _find(predictions, kit, clock, known)
+    # From here on voxels are on their way to a device; a sequence that is moved keeps its voxels.
+    with kit.holding(known.volumes):
+        predictions = _predict_aligned(kit, clock, known)
+        if kit.done is not None:
+            kit.done()
+        return _find(predictions, kit, clock, known)
 
 
 def _predict_aligned(kit: Kit, clock: Clock, known: _Known) -> Predictions:
@@ -188,8 +205,9 @@ def _predict_aligned(kit: Kit, clock: Clock, known: _Known) -> Predictions:
 def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predictions, Findings]:
     """The stations from aligned volumes on: what the networks said, and what follows from it."""
     known = _Known(volumes=dict(volumes))
-    predictions = _predict(kit, clock, known)
-    return predictions, _find(predictions, kit, clock, known)
+    with kit.holding(volumes):
+        predictions = _predict(kit, clock, known)
+        return predictions, _find(predictions, kit, clock, known)
 
 
 def _find(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> Findings:
@@ -197,14 +215,16 @@ def _find(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> Fi
     known.window = predictions.geometry
     with clock.station("findings"):
         reference = known.volumes[manifest.reference_sequence]
-        segmentation = segment.segment(predictions, reference, manifest, watch)
-        detection = detect.detect(
-            detect.raw_score(predictions, manifest), segmentation, manifest, _decider(kit).describe().artefact
-        )
+        voxels = kit.around(_decider(kit))
+        segmentation = segment.segment(predictions, reference, manifest, watch, voxels)
+        artefact, given = _runner(kit).describe().artefact, kit.options.prevalence
+        score = detect.raw_score(predictions, manifest)
+        detection = detect.detect(score, segmentation, manifest, artefact, given)
         del predictions  # the largest arrays of a run: what follows needs them no more
         if detection is not None and detection.finding == "not_suspicious":
             segmentation = segment.cleared(segmentation)
         staging = stage.stage(segmentation, known.volumes, manifest, detection, kit.options)
+        staging = category_sets.with_sets(staging, manifest, artefact)
     return Findings(detection, segmentation, staging, tuple(known.quality))
 
 
@@ -236,12 +256,12 @@ def _predict(kit: Kit, clock: Clock, known: _Known) -> Predictions:
     regions: dict[str, Region] = {}
     predictions: Predictions | None = None
     for network in manifest.networks:
-        runner = kit.runners[network.name]
+        runner, voxels = kit.runners[network.name], kit.around(network.name)
         if network.locates:
             with clock.station("locate"):
                 reference = known.volumes[manifest.reference_sequence].geometry
                 _plan(kit, network, known, grid(reference, network, None).shape)
-                region = locate(known.volumes, network, runner, watch, manifest.reference_sequence)
+                region = locate(known.volumes, network, runner, watch, manifest.reference_sequence, voxels)
                 regions[f"{network.name}.{network.outputs[0].name}"] = region
                 known.quality.append(quality.check_locator(region, manifest))
                 known.quality.append(quality.check_field_of_view(known.volumes, region, manifest))
@@ -250,10 +270,10 @@ def _predict(kit: Kit, clock: Clock, known: _Known) -> Predictions:
         with clock.station("prepare"):
             where = regions.get(network.region.removeprefix("around:"))
             centre = None if where is None else where.centre
-            prepared = prepare(known.volumes, network, centre, manifest.reference_sequence)
+            prepared = prepare(known.volumes, network, centre, manifest.reference_sequence, voxels)
         with clock.station("infer"):
             plan = _plan(kit, network, known, prepared.geometry.shape)
-            predictions = infer(runner, prepared, network, watch, at_once=plan.at_once)
+            predictions = infer(runner, prepared, network, watch, at_once=plan.at_once, voxels=voxels)
     assert predictions is not None, "the manifest is checked to hold a network that decides"
     return predictions
 
@@ -274,27 +294,35 @@ def _predict_nnunet(kit: Kit, clock: Clock, known: _Known) -> Predictions:
 def _plan(kit: Kit, network: NetworkSpec, known: _Known, shape: tuple[int, int, int]) -> memory.MemoryPlan:
     """How a network's windows go through memory; a refusal when they do not."""
     runner = kit.runners[network.name]
-    info = runner.describe()
+    info, voxels = runner.describe(), kit.around(network.name)
     free = memory.room(None if info.device == "cpu" else kit.gpu_mb)
+    if voxels is not HOST:
+        free = memory.room(voxels.free_mb(), on_device=True)
     made = memory.plan(network, kit.bundle.manifest, shape, info, free, runner.at_once)
     known.plans.append(made)
     return made
 
 
-def _decider(kit: Kit) -> Runner:
-    return kit.runners[[n.name for n in kit.bundle.manifest.networks if not n.locates][-1]]
+def _decider(kit: Kit) -> str:
+    """The network that has the last word."""
+    return [network.name for network in kit.bundle.manifest.networks if not network.locates][-1]
+
+
+def _runner(kit: Kit) -> Runner:
+    return kit.runners[_decider(kit)]
 
 
 def _facts(kit: Kit, clock: Clock, known: _Known) -> RunFacts:
-    bundle, runner = kit.bundle, _decider(kit).describe()
+    bundle, runner = kit.bundle, _runner(kit).describe()
     timings = clock.timings()
+    voxels = ", ".join(sorted({kit.around(network.name).describe() for network in bundle.manifest.networks}))
     return RunFacts(
         version=VERSION,
         bundle_name=bundle.name,
         bundle_sha256=bundle.manifest_sha256,
         evidence=bundle.manifest.evidence,
         fingerprint=fingerprint(
-            known.study, known.volumes, kit.options, bundle.manifest_sha256, runner, VERSION
+            known.study, known.volumes, kit.options, bundle.manifest_sha256, runner, VERSION, voxels
         ),
         runner=runner,
         fallback=kit.fallback,
@@ -302,4 +330,5 @@ def _facts(kit: Kit, clock: Clock, known: _Known) -> RunFacts:
         peak_rss_mb=peak_rss_mb(),
         correlation=kit.options.correlation,
         memory_plan={plan.network: plan.sentence() for plan in known.plans},
+        voxels=voxels,
     )

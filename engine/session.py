@@ -12,6 +12,8 @@ from threading import Event
 from types import TracebackType
 from typing import Literal
 
+import numpy as np
+
 from npc_edge.engine import pipeline
 from npc_edge.engine.ahead import ReadAhead
 from npc_edge.engine.clock import Clock
@@ -21,6 +23,7 @@ from npc_edge.engine.model import bundle as bundles
 from npc_edge.engine.model.acceptance import Trial
 from npc_edge.engine.model.building import Builds, Built, OnBuild
 from npc_edge.engine.model.choice import Choice, decide
+from npc_edge.engine.model.runner import IMAGE, infer_on_device
 from npc_edge.engine.model.runners import instruction_set, open_pair
 from npc_edge.engine.model.runners.devices import Gpu, gpu_for
 from npc_edge.engine.model.runners.pairs import Pair
@@ -28,11 +31,13 @@ from npc_edge.engine.model.starting import Starting
 from npc_edge.engine.output.publish import write
 from npc_edge.engine.output.ready import while_it_runs
 from npc_edge.engine.output.result import ResultDocument, document
+from npc_edge.engine.placing import place, wanted_device
 from npc_edge.engine.recorder import Recorded, Recorder
 from npc_edge.engine.remembered import Remembered
 from npc_edge.engine.state import State
 from npc_edge.engine.study.read import Reader
-from npc_edge.engine.types import Findings, OnProgress, Options, Watch
+from npc_edge.engine.types import Array, Findings, OnProgress, Options, Watch
+from npc_edge.kernels.launch import DeviceArray, Launcher, from_interface
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +64,10 @@ class Session:
     """Open once, run many studies. Use as a context manager; not to be shared between threads.
 
     bundle: a bundle directory, or None for the embedded demo bundle. say: told in a line what takes long
-    while it opens. Raises BundleError, BackendError, OutputError (state directory) when opened.
+    while it opens. launcher: of a program that has a GPU context and stream of its own (`kernels.cuda`), to
+    work in them; runners then start in the calling thread, and every run must come from it. None: one of the
+    session's own where a network runs on a GPU. Raises BundleError, BackendError, OutputError (state
+    directory) when opened, UsageError for a prevalence that cannot be meant, or two devices.
 
     choices: what runs each network, once it is open. notes: a line each for what was odd on the way.
     """
@@ -69,7 +77,9 @@ class Session:
         bundle: Path | None = None,
         options: Options | None = None,
         say: Callable[[str], None] | None = None,
+        launcher: Launcher | None = None,
     ) -> None:
+        self._launcher = launcher
         self._path = bundle
         self._say = (lambda _: None) if say is None else say
         self.choices: tuple[Choice, ...] = ()
@@ -86,6 +96,7 @@ class Session:
         with ExitStack() as opening:
             state = State.open(self.options.state)
             bundle = bundles.load(self._path, state.keys(), self.options.allow_unsigned)
+            _check_prevalence(self.options.prevalence, bundle)
             reader = opening.enter_context(Reader())  # first: its child starts while runners do
             self._kit = self._equip(bundle, reader, state, opening)
             kit = self._kit
@@ -144,6 +155,24 @@ class Session:
         recorded = None if self._recorder is None else self._recorder.keep(outcome, final)
         return RunResult(outcome.outcome, final, outcome.findings, files, recorded)
 
+    def infer(self, network: str, image: object) -> Mapping[str, Array]:
+        """One network by itself. image: (N, C, Z, Y, X) float32, normalised, on the network's window.
+
+        A NumPy array gives NumPy arrays. Anything with `__cuda_array_interface__`, on the device of the
+        session's launcher and ready on its stream, gives arrays that have it too, on that stream and valid
+        until the next call. UsageError for a network the bundle has not, or anything else.
+        """
+        kit = self._opened()
+        if network not in kit.runners:
+            raise UsageError(f"the bundle has no network {network}", f"it has {', '.join(kit.runners)}")
+        if isinstance(image, np.ndarray):
+            return dict(kit.runners[network].infer({IMAGE: image}))
+        try:
+            given = image if isinstance(image, DeviceArray) else from_interface(image)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"the image cannot be taken: {error}") from error
+        return dict(infer_on_device(kit.runners[network], {IMAGE: given}))
+
     def finish_builds(self, on_build: OnBuild) -> tuple[Built, ...]:
         """Wait for the engines that are being built for this GPU, if any. Leaving the session stops them."""
         return () if self._builds is None else self._builds.finish(on_build)
@@ -153,11 +182,15 @@ class Session:
     ) -> pipeline.Kit:
         """Choose what runs each network, and let it start while the first study is read."""
         remembered = Remembered(state.root)
-        gpu = gpu_for(self.options, state.root / "engines")
+        options = wanted_device(self.options, self._launcher)
+        gpu = gpu_for(options, state.root / "engines")
         names = [network.name for network in bundle.manifest.networks]
-        self.choices = tuple(decide(bundle, n, self.options, remembered, self._say, gpu) for n in names)
-        self.notes = tuple(remembered.notes)
-        self._starting = starting = opening.enter_context(Starting())
+        self.choices = tuple(decide(bundle, n, options, remembered, self._say, gpu) for n in names)
+        placed = place(bundle, self.choices, gpu, self._launcher)
+        self.notes = (*remembered.notes, *placed.notes)
+        if gpu is not None:
+            gpu = replace(gpu, launcher=placed.launcher)
+        self._starting = starting = opening.enter_context(Starting(here=self._launcher is not None))
         threads = self.options.threads
         runners = {
             one.network: starting.start(partial(open_pair, bundle, one.network, one.pair, threads, gpu))
@@ -171,7 +204,9 @@ class Session:
         fallback = "; ".join(dict.fromkeys(one.fallback for one in self.choices if one.fallback)) or None
         used = gpu is not None and any(one.pair.on_gpu for one in self.choices)
         memory = gpu.memory_mb if used and gpu is not None else None
-        return pipeline.Kit(bundle, reader, runners, self.options, state.key_for, fallback, memory)
+        return pipeline.Kit(
+            bundle, reader, runners, self.options, state.key_for, placed.voxels, fallback, memory
+        )
 
     def _trial(self, bundle: bundles.Bundle, network: str, gpu: Gpu) -> Trial:
         return Trial.of(bundle, network, self.options.threads or available_cores(), instruction_set(), gpu)
@@ -180,6 +215,15 @@ class Session:
         if self._kit is None:
             raise UsageError("the session is not open", "use it as `with Session() as session:`")
         return self._kit
+
+
+def _check_prevalence(prevalence: float | None, bundle: bundles.Bundle) -> None:
+    if prevalence is None:
+        return
+    if not 0 < prevalence < 1:
+        raise UsageError("a prevalence lies between 0 and 1", "say --prevalence 0.05 for 5 %")
+    if bundle.manifest.detection is None:
+        raise UsageError("this bundle gives no probability that a prevalence could move", "leave it out")
 
 
 def _build(trial: Trial, pair: Pair, on_progress: Callable[[float], bool]) -> None:

@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from npc_edge.engine.cohort import Case
-from npc_edge.engine.errors import BundleError
+from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.parity import Limits, Verdict, judge
+from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.runners import instruction_set, open_pair
 from npc_edge.engine.model.runners.pairs import REFERENCE, Pair, allowed_pairs, held_pairs, missing_here
-from npc_edge.engine.trial import Runners, compare
+from npc_edge.engine.trial import Runners, Trial, compare
 
 
 @dataclass(frozen=True)
@@ -35,39 +36,72 @@ class Acceptance:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A network on another runner than the original's. runner: not yet entered."""
+
+    name: str
+    network: str
+    runner: Runner
+
+
 def accept(bundle: Bundle, cases: Sequence[Case], threads: int, say: Callable[[str], None]) -> Acceptance:
     """Hold every pair this machine can run against the original on ONNX Runtime, over the cases.
 
     threads 0: all cores. BundleError when the engine answers none of the cases.
     """
     isa = instruction_set()
+    tried = {
+        f"{network.name} {pair}": (network.name, pair)
+        for network in bundle.manifest.networks
+        for pair in (() if network.locates else held_pairs(bundle, network.name))
+        if pair != REFERENCE and not missing_here(pair, isa)
+    }
+    candidates = [
+        Candidate(name, network, open_pair(bundle, network, pair, threads))
+        for name, (network, pair) in tried.items()
+    ]
+    trial = hold(bundle, candidates, cases, threads, say)
+    found = []
+    for name, rows in trial.cases.items():
+        network, pair = tried[name]
+        verdict = judge(rows, Limits(), *calibrator(bundle, network))
+        found.append(Accepted(network, pair, pair in allowed_pairs(bundle, network, isa), verdict))
+    return Acceptance(tuple(found), trial.refused, trial.notes)
+
+
+def hold(
+    bundle: Bundle,
+    candidates: Sequence[Candidate],
+    cases: Sequence[Case],
+    threads: int,
+    say: Callable[[str], None],
+) -> Trial:
+    """Each case through the original on ONNX Runtime and through every candidate.
+
+    One that this machine cannot run, or whose backend refuses the network, is said and left out. Raises the
+    last of these errors when none is left, BundleError when the engine answers none of the cases.
+    """
     with ExitStack() as stack:
         reference = {
             network.name: stack.enter_context(open_pair(bundle, network.name, REFERENCE, threads))
             for network in bundle.manifest.networks
         }
-        candidates: dict[str, Runners] = {}
-        tried: list[tuple[str, Pair]] = []
-        for network in bundle.manifest.networks:
-            for pair in () if network.locates else held_pairs(bundle, network.name):
-                if pair == REFERENCE or missing_here(pair, isa):
-                    continue
-                runner = stack.enter_context(open_pair(bundle, network.name, pair, threads))
-                candidates[f"{network.name} {pair}"] = {**reference, network.name: runner}
-                tried.append((network.name, pair))
-        trial = compare(bundle, reference, candidates, cases, say)
-    if candidates and not any(trial.cases.values()):
-        raise BundleError(f"no case can be judged: {trial.refused[0] if trial.refused else 'there is none'}")
-    found = [
-        Accepted(
-            name,
-            pair,
-            pair in allowed_pairs(bundle, name, isa),
-            judge(trial.cases[f"{name} {pair}"], Limits(), *calibrator(bundle, name)),
-        )
-        for name, pair in tried
-    ]
-    return Acceptance(tuple(found), trial.refused, trial.notes)
+        opened: dict[str, Runners] = {}
+        refused: BackendError | BundleError | None = None
+        for one in candidates:
+            try:
+                opened[one.name] = {**reference, one.network: stack.enter_context(one.runner)}
+            except (BackendError, BundleError) as error:
+                say(f"{one.name}: not tried, {error.message}")
+                refused = error
+        if refused is not None and not opened:
+            raise refused
+        trial = compare(bundle, reference, opened, cases, say)
+    if not all(trial.cases.values()):
+        first = trial.refused[0] if trial.refused else "no case was given"
+        raise BundleError(f"no case can be judged: {first}", "name other cases with --cases")
+    return trial
 
 
 def calibrator(bundle: Bundle, network: str) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.study.align import align
 from npc_edge.engine.study.read import Reader
 from npc_edge.engine.types import Findings, Options, Predictions, Staging, Volume, Watch
+from npc_edge.engine.voxels import HOST
 
 Say = Callable[[str], None]
 Answer = tuple[Predictions, Findings]
@@ -86,6 +87,9 @@ def difference(loaded: LoadedCase, expected: Answer, found: Answer) -> CaseParit
         score_candidate=_score(other),
         changed=_categories(findings.staging) != _categories(other.staging),
         finding_changed=_finding(findings) != _finding(other),
+        categories=loaded.case.categories,
+        distribution_reference=_distributions(findings.staging),
+        distribution_candidate=_distributions(other.staging),
     )
 
 
@@ -108,7 +112,7 @@ def _errors(expected: Predictions, found: Predictions) -> dict[str, float]:
     them: values are then compared as they stand on the grid, as a later room would."""
     missing = np.empty(0, dtype=np.float32)
     return {
-        name: relative_error(found.outputs.get(name, missing), values)
+        name: relative_error(HOST.host(found.outputs.get(name, missing)), HOST.host(values))
         for name, values in expected.outputs.items()
     }
 
@@ -123,6 +127,11 @@ def _score(found: Findings) -> float | None:
 
 def _finding(found: Findings) -> str | None:
     return None if found.detection is None else found.detection.finding
+
+
+def _distributions(staging: Staging | None) -> dict[str, Mapping[str, float]]:
+    given = {} if staging is None else {"ajcc8": staging.ajcc8, "ajcc9": staging.ajcc9}
+    return {edition: category.distribution for edition, category in given.items() if category is not None}
 
 
 def _categories(staging: Staging | None) -> tuple[str | None, str | None]:

@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npc_edge.engine.certainty import AtPrevalence, CategorySet, Interval
 from npc_edge.engine.errors import Cancelled, DeadlineExceeded
 from npc_edge.engine.geometry import Geometry
+from npc_edge.kernels.launch import DeviceArray
+
+Array = NDArray[Any] | DeviceArray
+"""Voxels on the host, or on the device of a launcher (`kernels.launch`); both have `shape` and `dtype`."""
 
 State3 = Literal["yes", "no", "unknown"]
 Contrast = Literal["pre", "post", "unknown"]
@@ -195,17 +200,18 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class ModelInput:
-    """array (1, C, Z, Y, X) float32 on `geometry` (the bundle's grid, axial LPS)."""
+    """array (1, C, Z, Y, X) float32 on `geometry` (the bundle's grid, axial LPS), where voxels.py put it."""
 
-    array: NDArray[np.float32]
+    array: Array
     geometry: Geometry
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Raw outputs on the model's grid: name → (1, K, Z, Y, X) or (1, K) float32, before any activation."""
+    """Raw outputs on the model's grid: name → (1, K, Z, Y, X) or (1, K), before any activation. float32 on
+    the host; maps that stay on a device may be float16. Scores (1, K) are always on the host."""
 
-    outputs: Mapping[str, NDArray[np.float32]]
+    outputs: Mapping[str, Array]
     geometry: Geometry
 
 
@@ -236,13 +242,18 @@ class QualityCheck:
 
 @dataclass(frozen=True)
 class Detection:
-    """Calibrated probability that NPC is in the study, and what was concluded from it."""
+    """Calibrated probability that NPC is in the study, and what was concluded from it. interval, moved: None
+    for the reason beside it; moved is what the operator's prevalence makes of the probability."""
 
     finding: Finding
     probability: float
     threshold: float
     raw_score: float
     why: str = ""
+    interval: Interval | None = None
+    interval_not_given: str = ""
+    moved: AtPrevalence | None = None
+    moved_not_given: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,12 +308,15 @@ class NotAssessable:
 
 @dataclass(frozen=True)
 class TCategory:
-    """One edition's T category. could_be: the highest category still possible when bound is at_least."""
+    """One edition's T category. could_be: the highest category still possible when bound is at_least. set:
+    None for the reason beside it."""
 
     t: str
     bound: Literal["exact", "at_least"]
     could_be: str | None
     distribution: Mapping[str, float]
+    set: CategorySet | None = None
+    set_not_given: str = ""
 
 
 @dataclass(frozen=True)
@@ -338,6 +352,7 @@ class Options:
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     context: Context = "unknown"
     cranial_nerves: CranialNerves = "not supplied"
+    prevalence: float | None = None  # share of NPC where the study comes from, within 0..1
     allow_unsigned: bool = False
     allow_demo_dicom: bool = False
     replace: bool = False

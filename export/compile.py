@@ -1,7 +1,8 @@
-"""Engines for a bundle: built for GPUs that need not be here, and recorded as built, never as executed."""
+"""Engines for a bundle: built for GPUs that need not be here. That one ran, only a site's record can say."""
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +55,8 @@ def compile_bundle(
 ) -> tuple[Built, ...]:
     """Build engines of a bundle's networks and sign them into it, all of them or none.
 
-    An engine of the same network, precision and target that is there already is replaced. Raises BackendError
+    An engine of the same network, precision, target and runtime version that is there already is replaced;
+    one of another version stays beside it, for sites that have that one. Raises BackendError
     (an unknown target), BundleError (a precision that is not there; what TensorRT refuses), UsageError for
     the embedded bundle, OutputError.
     """
@@ -76,6 +78,12 @@ def compile_bundle(
     except OSError as error:
         raise OutputError(f"the engines cannot be written: {reason(error)}") from error
     return built
+
+
+def engine_file(network: str, precision: str, target: str, trt: TensorRt) -> str:
+    """An engine's name in the bundle: everything that decides whether it fits is in it."""
+    version = re.sub(r"[^0-9A-Za-z]+", ".", trt.version).strip(".")
+    return f"artefacts/{network}.{precision}.{target}.{trt.name}-{version}.engine"
 
 
 def _chosen(bundle: Bundle, network: NetworkSpec, precisions: Sequence[str]) -> list[Artefact]:
@@ -105,7 +113,7 @@ def _build(
     watching: Watching,
 ) -> Iterator[Built]:
     for number, (network, source, target) in enumerate(jobs):
-        file = f"artefacts/{network.name}.{source.precision}.{target}.engine"
+        file = engine_file(network.name, source.precision, target, trt)
 
         def told(fraction: float, file: str = file, number: int = number) -> None:
             watching.on_build(file, (number + fraction) / len(jobs))
@@ -114,9 +122,7 @@ def _build(
         begun = time.perf_counter()
         plan = build_engine(trt, bundle.file(source.file), source.file, target, told)
         (scratch / Path(file).name).write_bytes(plan)
-        spec = EngineSpec(
-            runtime=trt.name, runtime_version=trt.version, compute_capability=target, executed=False
-        )
+        spec = EngineSpec(runtime=trt.name, runtime_version=trt.version, compute_capability=target)
         artefact = Artefact(precision=source.precision, file=file, format="engine", engine=spec)
         built = Built(network.name, artefact, len(plan), time.perf_counter() - begun)
         told(1.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.manifest import Artefact, Parity
 from npc_edge.engine.model.parity import Limits, judge
 from npc_edge.engine.model.runner import Runner
-from npc_edge.engine.model.runners import instruction_set, open_pair
+from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
 from npc_edge.engine.model.runners.openvino import OpenVinoRunner
 from npc_edge.engine.model.runners.pairs import CPU_PAIRS, REFERENCE, Pair
-from npc_edge.engine.site import calibrator
-from npc_edge.engine.trial import Runners, Trial, compare
+from npc_edge.engine.site import Candidate, calibrator, hold
+from npc_edge.engine.trial import Trial
 from npc_edge.export.diverge import Divergence, first_divergence
 from npc_edge.export.graph import Arrays, Run
 from npc_edge.export.parity_report import Tried
@@ -69,28 +68,13 @@ def gate(
     bundle: the original; the artefacts asked about need not be in it. A pair this machine cannot run is said
     and left out. Raises BundleError when the engine answers none of the cases.
     """
-    with ExitStack() as stack:
-        reference = {
-            network.name: stack.enter_context(open_pair(bundle, network.name, REFERENCE, threads))
-            for network in bundle.manifest.networks
-        }
-        candidates: dict[str, Runners] = {}
-        for one in asked:
-            try:
-                runner = stack.enter_context(runner_of(one, threads))
-            except BackendError as error:
-                say(f"{one.name}: not tried, {error.message}")
-                continue
-            candidates[one.name] = {**reference, one.network: runner}
-        trial = compare(_provisional(bundle, asked), reference, candidates, cases, say)
+    candidates = [Candidate(one.name, one.network, runner_of(one, threads)) for one in asked]
+    trial = hold(_provisional(bundle, asked), candidates, cases, threads, say)
     if trial.refused:
         say(f"{len(trial.refused)} cases were refused by the engine, the first: {trial.refused[0]}")
-    if not all(trial.cases.values()):
-        first = trial.refused[0] if trial.refused else "no case was given"
-        raise BundleError(f"no case can be judged: {first}", "name other cases with --cases")
     found = []
     for one in asked:
-        if one.name not in candidates:
+        if one.name not in trial.cases:
             continue
         rows = trial.cases[one.name]
         verdict = judge(rows, limits, *calibrator(bundle, one.network))

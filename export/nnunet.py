@@ -31,7 +31,7 @@ from npc_edge.engine.version import VERSION
 from npc_edge.export.nnunet_network import Checkpoint, build_network, read_checkpoint
 from npc_edge.export.nnunet_plans import DATASET, PLANS, Plans, read_json, read_plans
 from npc_edge.export.pack import pack
-from npc_edge.export.to_onnx import export_onnx, run_onnx
+from npc_edge.export.to_onnx import Exported, export_onnx, run_onnx
 from npc_edge.kernels import zoom
 
 OUTPUT = "segmentation"
@@ -82,15 +82,23 @@ def export_nnunet(
     plans = read_plans(job.folder, first.configuration)
     manifest = describe(job, plans, first, [name for name, _ in folds])
     staging = job.out.with_name(f".{job.out.name}.{secrets.token_hex(4)}")
+    notes: list[str] = []
     try:
         for number, (name, path) in enumerate(folds):
             checkpoint = first if number == 0 else read_checkpoint(path)
             if (checkpoint.configuration, checkpoint.mirror_axes) != (first.configuration, first.mirror_axes):
                 raise UsageError(f"{path} is not a fold of the same configuration as {folds[0][1]}")
-            error = _export_fold(plans, checkpoint, path, staging, name)
+            exported = _export_fold(plans, checkpoint, path, staging, name)
+            error = exported.errors[OUTPUT]
             manifest["networks"][number]["artefacts"][0]["parity"] = [_parity(error)]
-            say(f"{name}: ONNX Runtime differs from PyTorch by {error:.1e} of the logits' range")
-        (staging / "model_card.md").write_text(_card(job, plans, manifest), encoding="utf-8")
+            said = [f"{name}: ONNX Runtime differs from PyTorch by {error:.1e} of the logits' range."]
+            if exported.rewritten is not None:
+                said.append(f"{name}: {exported.rewritten.sentence()}")
+            notes += said
+            for line in said:
+                say(line)
+        card = _card(job, plans, manifest) + "".join(f"- {note}\n" for note in notes)
+        (staging / "model_card.md").write_text(card, encoding="utf-8")
         pack(staging, manifest, key)
         staging.rename(job.out)
     except OSError as error:
@@ -209,8 +217,8 @@ def _label(code: int, name: str, tumour: bool, count: int) -> dict[str, Any]:
     }
 
 
-def _export_fold(plans: Plans, checkpoint: Checkpoint, path: Path, root: Path, fold: str) -> float:
-    """Write a fold's artefact and golden case; its largest relative difference from PyTorch."""
+def _export_fold(plans: Plans, checkpoint: Checkpoint, path: Path, root: Path, fold: str) -> Exported:
+    """Write a fold's artefact and golden case."""
     network = build_network(plans, checkpoint.weights, path)
     example = torch.zeros(1, len(plans.channels), *plans.patch)
     file = root / _artefact(fold)
@@ -223,7 +231,7 @@ def _export_fold(plans: Plans, checkpoint: Checkpoint, path: Path, root: Path, f
         channel[...] = np.round(zoom.resize(coarse, plans.patch, 1) * 16) / 16  # smooth and short: it is kept
     image = storable(image)
     save_golden(root / "golden" / f"{fold}.noise.npz", {"image": image}, run_onnx(file, {"image": image}))
-    return exported.errors[OUTPUT]
+    return exported
 
 
 def _parity(error: float) -> dict[str, Any]:

@@ -65,13 +65,13 @@ def _read(file: Path) -> tuple[Any, list[str]]:
         data = file.read_bytes()
     except OSError as error:
         raise UsageError(f"the ONNX file {file} cannot be read: {error.strerror}") from error
-    outside = sorted(external_files(data))
     try:
         model = onnx.load_model_from_string(data)
         if not model.graph.node:
             raise ValueError("no operators")
     except (DecodeError, ValueError) as error:
         raise BundleError(f"{file.name} is not an ONNX model") from error
+    outside = sorted(external_files(data))
     if not outside:
         return model, []
     for location in outside:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from npc_edge.engine.cohort import Case, find_cases
 from npc_edge.engine.errors import BundleError, OutputError
 from npc_edge.engine.model.acceptance import golden_cases
 from npc_edge.engine.model.bundle import Bundle, load
-from npc_edge.engine.model.manifest import Artefact, Calibrator, NetworkSpec
+from npc_edge.engine.model.manifest import Artefact, NetworkSpec
 from npc_edge.engine.model.parity import Limits
 from npc_edge.engine.model.runner import Arrays
 from npc_edge.export import card, parity_report
@@ -30,10 +30,12 @@ from npc_edge.export.half import to_half
 from npc_edge.export.observe import Range, observe
 from npc_edge.export.pack import pack, reason, replace
 from npc_edge.export.parity_report import Tried
-from npc_edge.export.passes import PASSES, Applied, rewrite
+from npc_edge.export.passes import Applied, rewrite
 from npc_edge.export.qdq import FLAVOURS, Flavour, activations, quantizable, quantize
+from npc_edge.export.recalibrate import calibrators
 from npc_edge.export.record import record
 from npc_edge.export.search import search
+from npc_edge.export.staged_norms import LOWERED
 from npc_edge.export.task_loss import Task, answers
 
 Say = Callable[[str], None]
@@ -72,6 +74,15 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What an order was measured on: so many cases, and the names of those whose inputs made the artefact."""
+
+    precision: Wanted
+    cases: int
+    fed: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A bundle after an order. pairs: everything that was tried; passes: what the rewrites did."""
 
@@ -98,7 +109,8 @@ def lower(
         with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.absolute().parent) as scratch:
             copy = Path(scratch) / "bundle"
             shutil.copytree(root, copy)
-            recorded = record(bundle, _spread(cases, order.calibration), order.threads, say)
+            fed = _spread(cases, order.calibration)
+            recorded = record(bundle, fed, order.threads, say)
             for network in bundle.manifest.networks:
                 inputs = recorded[network.name]
                 original = onnx.load(str(bundle.artefact(network.name, "fp32")))
@@ -106,13 +118,16 @@ def lower(
                     if order.precision == "fp32":
                         pairs += _held(Work(bundle, network, original, inputs, copy, order, cases, say))
                     continue
-                model, applied = rewrite(original, PASSES, inputs[0])
+                model, applied = rewrite(original, LOWERED, inputs[0])
                 _say_passes(applied, say)
                 work = Work(bundle, network, model, inputs, copy, order, cases, say)
                 pairs += _held(work) if order.precision == "fp32" else _lowered(work)
                 passes += applied
-            added = _write(copy, bundle, (order, len(cases)), pairs, key)
+            measured = Measured(order.precision, len(cases), frozenset(case.name for case in fed))
+            added = _write(copy, bundle, measured, pairs, key)
             replace(copy, root)
+            for name in sorted(_outdated(bundle, order.precision, added)):
+                say(f"{name}: left out, it was built from the file that is now another")
     except OSError as error:
         raise OutputError(f"the bundle cannot be written: {reason(error)}") from error
     return Lowered(tuple(pairs), added, tuple(passes))
@@ -224,45 +239,60 @@ def _gated(work: Work, asked: Sequence[Asked], models: Mapping[str, ModelProto])
 def _write(
     copy: Path,
     bundle: Bundle,
-    ordered: tuple[Order, int],
+    measured: Measured,
     pairs: Sequence[Tried],
     key: Ed25519PrivateKey | None,
 ) -> tuple[str, ...]:
     """Manifest, report and signature of the copy; the artefacts that passed anywhere stay, the others go.
 
-    ordered: the order, and how many cases it was measured on. Returns the files that passed.
+    Returns the files that passed.
     """
-    order, cases = ordered
     passed = {pair.artefact for pair in pairs if pair.verdict}
-    if order.precision != "fp32":  # whose file is the original, and stays whatever ran it
+    outdated = _outdated(bundle, measured.precision, passed)
+    for name in outdated:
+        (copy / name).unlink()
+    if measured.precision != "fp32":  # whose file is the original, and stays whatever ran it
         if not passed:
             why = "; ".join(pairs[0].verdict.why) if pairs else "no layer can do with less precision"
             why += f"; it diverged first at {pairs[0].diverged}" if pairs and pairs[0].diverged else ""
-            raise BundleError(f"no {order.precision} artefact is within the gate: {why}")
+            raise BundleError(f"no {measured.precision} artefact is within the gate: {why}")
         for name in {pair.artefact for pair in pairs} - passed:
             (copy / name).unlink()
     manifest = bundle.manifest
     changed = manifest.model_copy(
         update={
-            "networks": tuple(_network(network, pairs) for network in manifest.networks),
-            "calibrators": {**manifest.calibrators, **_calibrators(bundle, pairs)},
+            "networks": tuple(_network(network, pairs, outdated) for network in manifest.networks),
+            "calibrators": {**manifest.calibrators, **calibrators(bundle, pairs, measured.fed)},
         }
     )
-    report = copy / "parity" / f"{order.precision}.html"
+    report = copy / "parity" / f"{measured.precision}.html"
     report.parent.mkdir(exist_ok=True)
-    lines = [f"{bundle.name}.", f"Measured on {cases} cases, against the fp32 original on ONNX Runtime."]
-    report.write_text(parity_report.html(f"Parity: {order.precision}", lines, pairs), encoding="utf-8")
+    told = f"Measured on {measured.cases} cases, against the fp32 original on ONNX Runtime."
+    lines = [f"{bundle.name}.", told]
+    report.write_text(parity_report.html(f"Parity: {measured.precision}", lines, pairs), encoding="utf-8")
     words = copy / "model_card.md"
     if words.is_file():
-        told = card.with_parity(words.read_text(encoding="utf-8"), changed.networks)
-        words.write_text(told, encoding="utf-8")
+        fresh = card.with_parity(words.read_text(encoding="utf-8"), changed.networks)
+        words.write_text(fresh, encoding="utf-8")
     pack(copy, changed.model_dump(mode="json", exclude={"files"}), key)
     return tuple(sorted(passed))
 
 
-def _network(network: NetworkSpec, pairs: Sequence[Tried]) -> NetworkSpec:
+def _outdated(bundle: Bundle, precision: Wanted, passed: Collection[str]) -> frozenset[str]:
+    """Engines that were built from a file which is now another."""
+    if precision == "fp32":  # whose file is as it was
+        return frozenset()
+    return frozenset(
+        artefact.file
+        for network in bundle.manifest.networks
+        for artefact in network.artefacts
+        if artefact.format == "engine" and f"artefacts/{network.name}.{artefact.precision}.onnx" in passed
+    )
+
+
+def _network(network: NetworkSpec, pairs: Sequence[Tried], outdated: Collection[str]) -> NetworkSpec:
     """The network with its artefacts that passed and the rows they passed with."""
-    held = {artefact.file: artefact for artefact in network.artefacts}
+    held = {artefact.file: artefact for artefact in network.artefacts if artefact.file not in outdated}
     for pair in pairs:
         if not pair.verdict or pair.network != network.name:
             continue
@@ -275,27 +305,3 @@ def _network(network: NetworkSpec, pairs: Sequence[Tried]) -> NetworkSpec:
         others = [p for p in known.parity if (p.backend, p.precision, p.isa) != same]
         held[pair.artefact] = known.model_copy(update={"parity": (*others, row)})
     return network.model_copy(update={"artefacts": tuple(held.values())})
-
-
-def _calibrators(bundle: Bundle, pairs: Sequence[Tried]) -> dict[str, Calibrator]:
-    """One for each new artefact: the original's, rescaled by what the cases showed."""
-    found = {}
-    for pair in pairs:
-        original = bundle.find(pair.network, "fp32")
-        known = None if original is None else bundle.manifest.calibrators.get(original.file)
-        if known is None or original is None or not pair.verdict or pair.artefact == original.file:
-            continue
-        scale = pair.verdict.rescale
-        words = (
-            f"{known.population}; too few cases to refit for this artefact"
-            if scale is None
-            else f"{known.population}; rescaled by {scale:.4f} on {pair.verdict.cases} cases"
-        )
-        found[pair.artefact] = known.model_copy(
-            update={
-                "temperature": known.temperature * (scale or 1.0),
-                "bias": known.bias * (scale or 1.0),
-                "population": words,
-            }
-        )
-    return found

@@ -28,6 +28,7 @@ from npc_edge.engine.model.manifest import (
     StagingSpec,
     Strict,
     TumourSpec,
+    check_names,
 )
 
 _HINT = "docs/export.md holds a commented example"
@@ -77,21 +78,12 @@ class Spec(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
-        names = [sequence.name for sequence in self.sequences]
-        if len(set(names)) != len(names):
-            raise ValueError("sequences: two have one name")
-        if self.reference_sequence not in names:
-            raise ValueError(f"reference_sequence: no sequence is named {self.reference_sequence}")
-        if strangers := [name for name in self.network.inputs if name not in names]:
-            raise ValueError(f"network.inputs: no sequence is named {strangers[0]}")
+        check_names(self.sequences, self.reference_sequence, (self.network,), self.labels)
         if not self.network.inputs or len(set(self.network.inputs)) != len(self.network.inputs):
             raise ValueError("network.inputs: name every channel's sequence once, in order")
         outputs = [output.name for output in self.network.outputs]
         if not outputs or len(set(outputs)) != len(outputs):
             raise ValueError("network.outputs: give every output a name of its own, in the network's order")
-        codes = [label.code for label in self.labels]
-        if len(set(codes)) != len(codes):
-            raise ValueError("labels: two have one code")
         kinds = {output.kind for output in self.network.outputs}
         if kinds & {"tumour", "segmentation"} and self.tumour is None:
             raise ValueError("tumour.threshold is missing: the network outlines a tumour")

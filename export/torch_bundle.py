@@ -52,6 +52,8 @@ def bundle_of_module(
         if made.why:
             note = f"The capturing exporter failed ({made.why}); the recording one made the file."
             notes = (*notes, note)
+        if made.rewritten is not None:
+            notes = (*notes, made.rewritten.sentence())
         facts = {**origin.facts, "torch": version("torch"), "exporter": f"torch.onnx {made.exporter}"}
         return Origin(facts, named.infer, made.errors, notes)
 

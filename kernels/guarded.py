@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
 
@@ -27,6 +29,32 @@ class Guarded:
     def device(self) -> str:
         """The device's name."""
         return self.inner.device
+
+    @property
+    def place(self) -> str:
+        """As the inner launcher says."""
+        return self.inner.place
+
+    @property
+    def handle(self) -> int:
+        """The inner launcher's."""
+        return self.inner.handle
+
+    def current(self) -> AbstractContextManager[None]:
+        """As the inner launcher does."""
+        return self.inner.current()
+
+    def load(self) -> None:
+        """As the inner launcher does."""
+        self.inner.load()
+
+    def free_mb(self) -> float | None:
+        """As the inner launcher says."""
+        return self.inner.free_mb()
+
+    def capture(self, queue: Callable[[], None]) -> Callable[[], None]:
+        """As the inner launcher does."""
+        return self.inner.capture(queue)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Memory filled with the pattern."""

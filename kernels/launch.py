@@ -7,6 +7,8 @@ Three follow it: `cuda.cuda_core` (the default), `cuda.py_cuda` (a host's existi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Protocol
@@ -99,8 +101,26 @@ class Launcher(Protocol):
     def device(self) -> str:
         """The device's name."""
 
+    @property
+    def place(self) -> str:
+        """Where its memory is: "cuda:0", or "cpu"."""
+
+    @property
+    def handle(self) -> int:
+        """Its stream, as runtimes take it; 0: there is none to share."""
+
+    def current(self) -> AbstractContextManager[None]:
+        """While it lasts the calling thread works on this device. Whoever comes from another thread than the
+        one that made the launcher asks for it, for itself and for a runtime it calls."""
+
+    def load(self) -> None:
+        """Compile every kernel now, not at its first use. LaunchError where what compiles them is missing."""
+
+    def free_mb(self) -> float | None:
+        """Megabytes (1e6 bytes) of its memory that are free now; None: nobody says."""
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
-        """Memory with nothing particular in it."""
+        """Memory with nothing particular in it, given back when nobody holds the array any more."""
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Host memory that `copy_in` reads while the host goes on: decode a slice into it, queue its copy,
@@ -118,6 +138,10 @@ class Launcher(Protocol):
     def launch(self, kernel: str, arguments: np.void, work: int) -> None:
         """Queue a kernel. arguments: a structured scalar of `cuda.arguments`. work: rows or elements."""
 
+    def capture(self, queue: Callable[[], None]) -> Callable[[], None]:
+        """What `queue` queues, as one graph to queue again; `queue` itself where there are no graphs. It has
+        run once before: nothing in it may wait, nor take memory."""
+
     def mark(self) -> Any:
         """A point in the stream."""
 
@@ -126,6 +150,13 @@ class Launcher(Protocol):
 
     def synchronize(self) -> None:
         """Wait until all that was queued is done."""
+
+
+def open_default(ordinal: int) -> Launcher:
+    """The launcher of the default library on a GPU; LaunchError where library, driver or GPU is missing."""
+    from npc_edge.kernels.cuda.cuda_core import CudaCoreLauncher
+
+    return CudaCoreLauncher(ordinal)
 
 
 def blocks(kind: str, work: int, processors: int) -> int:

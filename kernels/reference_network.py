@@ -69,3 +69,11 @@ def probability_on_grid(
         index_map(affine, target_affine), (given.shape[0], given.shape[1], given.shape[2]), target_shape
     )
     return np.where(covered, 1 / (1 + np.exp(-value)), 0.0)
+
+
+def margin(logits: ArrayLike, code: int) -> Floats:
+    """logits (K, Z, Y, X) → (Z, Y, X) float64: log p / (1 - p) of class `code` under the softmax of all."""
+    given = np.asarray(logits, dtype=np.float64)
+    rest = np.delete(given, code, axis=0)
+    peak = rest.max(axis=0)
+    return np.asarray(given[code] - peak - np.log(np.exp(rest - peak).sum(axis=0)))

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.engine.model.runners.tensorrt import DeviceArray
+from npc_edge.kernels.cuda.host import HostLauncher
+from npc_edge.kernels.launch import DeviceArray
 
 SHAPE = (1, 2, 3, 4, 5)
 KERNELS = b"kernels"
@@ -25,37 +26,40 @@ def view(address: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return np.frombuffer((ctypes.c_char * size).from_address(address), dtype=dtype).reshape(shape)
 
 
-class HostMemory:
-    """`DeviceMemory` in the host's memory. log: what was done, in order."""
+class HostMemory(HostLauncher):
+    """A GPU's memory and stream in the host's memory, without kernels. log: what was done, in order."""
 
     def __init__(self, number: int) -> None:
-        self.stream = 77
+        self.number = number
+        self.memory_mb, self.held_bytes = None, 0
         self.log: list[str] = [f"open {number}"]
-        self._blocks: dict[int, Any] = {}
 
-    def allocate(self, size: int) -> int:
-        block = ctypes.create_string_buffer(size)
-        self._blocks[ctypes.addressof(block)] = block
-        return ctypes.addressof(block)
+    @property
+    def place(self) -> str:
+        return f"cuda:{self.number}"
 
-    def upload(self, address: int, array: NDArray[Any] | DeviceArray) -> None:
+    @property
+    def handle(self) -> int:
+        return 77
+
+    def copy_in(self, target: DeviceArray, host: NDArray[Any]) -> None:
         self.log.append("upload")
-        source = array.address if isinstance(array, DeviceArray) else array.ctypes.data
-        ctypes.memmove(address, source, array.nbytes)
+        super().copy_in(target, host)
 
-    def download(self, address: int, array: NDArray[Any]) -> None:
+    def copy_out(self, source: DeviceArray) -> NDArray[Any]:
         self.log.append("download")
-        ctypes.memmove(array.ctypes.data, address, array.nbytes)
+        return super().copy_out(source)
 
-    def capture(self, launch: Callable[[], None]) -> Callable[[], None]:
+    def copy(self, target: DeviceArray, source: DeviceArray) -> None:
+        self.log.append("copy")
+        super().copy(target, source)
+
+    def capture(self, queue: Callable[[], None]) -> Callable[[], None]:
         self.log.append("capture")
-        return launch
+        return queue
 
-    def wait(self) -> None:
+    def synchronize(self) -> None:
         self.log.append("wait")
-
-    def close(self) -> None:
-        self.log.append("close")
 
 
 class _Context:
@@ -63,14 +67,16 @@ class _Context:
         self.addresses: dict[str, int] = {}
         self.queued = queued
 
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert (name, shape) == ("image", SHAPE)
+        return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return SHAPE
 
-    def set_tensor_address(self, name: str, address: int) -> None:
+    def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
+        return True
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == 77

@@ -58,6 +58,7 @@ def test_0_is_a_result_with_every_file(study: Path, tmp_path: Path, state: list[
         ["run", "--image", "t1"],
         ["run", "--image", "t1=no-such-file.nii.gz"],
         ["run", "--backend", "abacus", "."],
+        ["run", "--prevalence", "5", "."],
         ["run", "--no-such-option"],
         ["run", ".", "--deadline", "-1"],
         ["no-such-command"],

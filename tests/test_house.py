@@ -58,7 +58,7 @@ def loaded_by(code: str) -> set[str]:
 def test_the_engine_loads_nothing_only_training_needs() -> None:
     loaded = loaded_by("import npc_edge.engine.session")
     assert "numpy" in loaded
-    assert not loaded & {"torch", "onnx", "onnxscript", "scipy", "monai", "nibabel", "openvino"}
+    assert not loaded & {"torch", "onnx", "onnxscript", "scipy", "sklearn", "monai", "nibabel", "openvino"}
 
 
 def test_help_loads_no_numbers() -> None:

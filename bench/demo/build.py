@@ -58,7 +58,7 @@ def finish(
     }
     errors = {name: dict(exported.errors) for name, exported in made.items()}
     say(f"exported: {errors}")
-    cases = 240 if recipe.steps is None else 8
+    cases = recipe.samples
     seen = calibrate.look(bundle / NPC, valid, cases, recipe.jobs, say)
     found = calibrate.settle(seen)
     aimed = calibrate.aim(bundle / LOCATOR, valid, cases, recipe.jobs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,19 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
 def look(
     npc: Path, heads: Sequence[Path], cases: int, threads: int, say: Callable[[str], None]
 ) -> list[Seen]:
-    """Run the exported network on `cases` drawn samples, half of them with a tumour, stages in turn."""
-    session = _session(npc, threads)
+    """Run the exported network on `cases` drawn samples."""
+    running = session(npc, threads)
     found = []
+    for number, (sample, stage) in enumerate(drawn(heads, cases), start=1):
+        outputs = running.run(["tumour", "anatomy", "detection"], {"image": sample.image[None]})
+        found.append(_judge(sample, stage, outputs))
+        if number % 40 == 0:
+            say(f"validation: {number} of {cases} cases")
+    return found
+
+
+def drawn(heads: Sequence[Path], cases: int) -> Iterator[tuple[Sample, str]]:
+    """Samples with their stage, always the same for the same heads: half with a tumour, stages in turn."""
     loaded = [cache.load(path) for path in heads]
     sick = [c for c in loaded if c.layers]
     for number in range(cases):
@@ -62,12 +72,7 @@ def look(
         if number % 2 == 0:
             wanted = number // 2 % 4
             layer = case.layers[min(wanted + number // 2 // len(sick), 99) % len(case.layers)]
-        sample = draw_sample(case, layer, rng)
-        outputs = session.run(["tumour", "anatomy", "detection"], {"image": sample.image[None]})
-        found.append(_judge(sample, "none" if layer is None else layer.stage, outputs))
-        if (number + 1) % 40 == 0:
-            say(f"validation: {number + 1} of {cases} cases")
-    return found
+        yield draw_sample(case, layer, rng), "none" if layer is None else layer.stage
 
 
 def _judge(sample: Sample, stage: str, outputs: Sequence[NDArray[np.float32]]) -> Seen:
@@ -159,12 +164,12 @@ def auc(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
 
 def aim(locator: Path, heads: Sequence[Path], cases: int, threads: int) -> dict[str, float]:
     """The locator's error in mm and its confidence, by the engine's own reading of the heatmap."""
-    session = _session(locator, threads)
+    running = session(locator, threads)
     apart, sure = [], []
     for number in range(cases):
         rng = np.random.default_rng([20_266, number])
         image, point = draw_coarse(cache.load(heads[number % len(heads)]), rng)
-        heat = session.run(["heatmap"], {"image": image[None]})[0]
+        heat = running.run(["heatmap"], {"image": image[None]})[0]
         index, confidence = peak(heat[0, 0], (COARSE_MM,) * 3)
         apart.append(float(np.linalg.norm(index - point)) * COARSE_MM)
         sure.append(confidence)
@@ -178,7 +183,8 @@ def aim(locator: Path, heads: Sequence[Path], cases: int, threads: int) -> dict[
     }
 
 
-def _session(path: Path, threads: int) -> Any:
+def session(path: Path, threads: int) -> Any:
+    """An ONNX Runtime session on the processor."""
     ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

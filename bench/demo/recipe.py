@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from npc_edge.bench.demo import cache
+from npc_edge.bench.demo import cache, intervals
 from npc_edge.bench.demo.build import finish
 from npc_edge.bench.demo.lowering import lower_all, write_cohort
 from npc_edge.bench.demo.stream import Source
@@ -45,6 +45,11 @@ class Recipe:
     width: int = 24
     cases: int = 40
 
+    @property
+    def samples(self) -> int:
+        """How many validation samples calibrate the bundle."""
+        return 240 if self.steps is None else 8
+
 
 def cook(recipe: Recipe, say: Say) -> Path:
     """All stages; returns the folder of the bundle."""
@@ -64,6 +69,7 @@ def cook(recipe: Recipe, say: Say) -> Path:
     bundle = finish(recipe, npc, locator, valid, facts, say)
     if recipe.cases:
         lower_all(bundle, write_cohort(out / "cohort", recipe.cases, say), recipe.jobs, say)
+    intervals.add(bundle, intervals.scores(bundle, valid, recipe.samples, recipe.jobs, say))
     return bundle
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from npc_edge.bench.peers.given import Given
 from npc_edge.engine.clock import Clock
 from npc_edge.engine.findings import detect, segment, stage
+from npc_edge.engine.findings.masks import Box
 from npc_edge.engine.findings.sides import find_midline, sided_labels, split_sides
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.machine import peak_rss_mb
@@ -48,7 +49,7 @@ _inferers: Any = monai.inferers
 _transforms: Any = monai.transforms
 _percentile: Any = percentile
 
-_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """MONAI's patient axes from ours, and back."""
 
 _MARGIN = 1
@@ -98,12 +99,12 @@ class MonaiPeer:
         reference = volumes[manifest.reference_sequence]
         with clock.station("locate"):
             where = grid(reference.geometry, locator, None)
-            heat = self._slide(locator, _input(images, where, locator))[0]
+            heat = self._slide(locator, network_input(images, where, locator))[0]
             index, _ = peak(heat[0, 0].float().cpu().numpy(), locator.spacing)
             centre = where.to_world(index[::-1][None])[0]
         with clock.station("prepare"):
             window = grid(reference.geometry, decider, centre)
-            image = _input(images, window, decider)
+            image = network_input(images, window, decider)
         with clock.station("infer"):
             outputs = self._slide(decider, image)
         with clock.station("findings"):
@@ -181,11 +182,11 @@ class MonaiPeer:
 def _volume(image: Image, known: Volume) -> Volume:
     """What MONAI read, with the headers of `known`, as the writers want it."""
     voxels = image[0].numpy().transpose(2, 1, 0)
-    ascending = np.linalg.det(_RAS @ np.asarray(image.affine)) > 0
+    ascending = np.linalg.det(RAS @ np.asarray(image.affine)) > 0
     return replace(known, voxels=np.ascontiguousarray(voxels if ascending else voxels[::-1]))
 
 
-def _input(images: Mapping[str, Image], target: Geometry, network: NetworkSpec) -> Tensor:
+def network_input(images: Mapping[str, Image], target: Geometry, network: NetworkSpec) -> Tensor:
     """(1, C, X, Y, Z) float32 on a grid, normalised."""
     rule = network.normalisation
     assert rule is not None, "the demo bundle's networks are normalised"
@@ -210,11 +211,13 @@ def _on_grid(image: Image, target: Geometry) -> Image:
 
 def _resampled(image: Image, target: Geometry) -> Image:
     move = _transforms.SpatialResample(mode="bilinear", padding_mode="border", dtype=torch.float32)
-    return move(image, dst_affine=torch.from_numpy(_RAS @ target.affine), spatial_size=target.shape[::-1])
+    return move(image, dst_affine=torch.from_numpy(RAS @ target.affine), spatial_size=target.shape[::-1])
 
 
 def _in_parts(image: Image, target: Geometry) -> Tensor:
     """`_resampled` of many channels, some on each core: PyTorch's grid_sample takes one core an image."""
+    if image.device.type != "cpu":
+        return _resampled(image, target).as_tensor()  # type: ignore[no-any-return]
     parts = image.as_tensor().chunk(max(1, torch.get_num_threads()))
     with ThreadPoolExecutor(len(parts)) as pool:
         done = pool.map(lambda part: _resampled(_data.MetaTensor(part, affine=image.affine), target), parts)
@@ -222,7 +225,7 @@ def _in_parts(image: Image, target: Geometry) -> Tensor:
 
 
 def _reached(image: Image, target: Geometry) -> Image:
-    index = np.linalg.inv(_RAS @ np.asarray(image.affine.cpu()))
+    index = np.linalg.inv(RAS @ np.asarray(image.affine.cpu()))
     points = target.corners() @ index[:3, :3].T + index[:3, 3]
     low = np.maximum(np.floor(points.min(axis=0)) - _MARGIN, 0).astype(int).tolist()
     high = np.minimum(np.ceil(points.max(axis=0)) + 1 + _MARGIN, image.shape[1:]).astype(int).tolist()
@@ -237,23 +240,30 @@ def _normalised(image: Image, rule: Normalisation) -> Tensor:
     return (values.clamp(low, high) - low) / (high - low)
 
 
-def _masks(
-    tumour: Tensor, anatomy: Tensor, window: Geometry, reference: Geometry, bundle: Bundle
-) -> Segmentation:
-    """Logits (1, K, Z, Y, X) on the window → masks on the reference's grid, interpolated in the window's part
-    of it only: MONAI's Invertd would interpolate all 26 channels over the whole image."""
-    manifest = bundle.manifest
+def brought_back(logits: Tensor, window: Geometry, reference: Geometry) -> tuple[Tensor, Box, Geometry]:
+    """Logits (1, K, Z, Y, X) on the window → (K, Z, Y, X) float32 on the part of the reference's grid that
+    the window reaches, which part that is, and its grid. Interpolated there only: MONAI's Invertd would
+    interpolate all 26 channels over the whole image."""
     index = reference.to_index(window.corners())[:, ::-1]
     low = np.clip(np.floor(index.min(axis=0)), 0, np.array(reference.shape) - 1).astype(int)
     high = np.clip(np.ceil(index.max(axis=0)) + 1, 1, np.array(reference.shape)).astype(int)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    box: Box = (z, y, x)
     offset = np.eye(4)
     offset[:3, 3] = low[::-1]
     crop = Geometry(tuple((high - low).tolist()), reference.affine @ offset, reference.frame_of_reference)
+    turned = logits[0].float().permute(0, 3, 2, 1)
+    held = _data.MetaTensor(turned, affine=torch.from_numpy(RAS @ window.affine))
+    return _in_parts(held, crop).permute(0, 3, 2, 1), box, crop
+
+
+def _masks(
+    tumour: Tensor, anatomy: Tensor, window: Geometry, reference: Geometry, bundle: Bundle
+) -> Segmentation:
+    """Logits (1, K, Z, Y, X) on the window → masks on the reference's grid."""
+    manifest = bundle.manifest
+    found, box, crop = brought_back(torch.cat([tumour, anatomy], 1), window, reference)
     inside = np.ones(crop.shape, dtype=np.bool_)
-    logits = torch.cat([tumour, anatomy], 1)[0].float().permute(0, 3, 2, 1)
-    held = _data.MetaTensor(logits, affine=torch.from_numpy(_RAS @ window.affine))
-    found = _in_parts(held, crop).permute(0, 3, 2, 1)
     probability = torch.sigmoid(found[0]).cpu().numpy()
     structures = found[1:].argmax(0).to(torch.uint8).cpu().numpy()
     plane = find_midline(structures, crop, manifest.labels)

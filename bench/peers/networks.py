@@ -37,30 +37,33 @@ _SAME = 1e-4
 class Variant:
     """One way to run a network in PyTorch.
 
-    precision: fp32, bf16 (the convolutions' weights converted once), autocast (converted by PyTorch as it
-    goes: bf16 on a CPU, fp16 on a GPU). compiled: through torch.compile.
+    precision: fp32; tf32 (the same with products of ten bits of mantissa, PyTorch's own choice for
+    convolutions on a GPU); bf16, fp16 (the convolutions' weights converted once); autocast (converted by
+    PyTorch as it goes: bf16 on a CPU, fp16 on a GPU). compiled: a mode of torch.compile, "" for none.
     """
 
     precision: str
     channels_last: bool
     device: str = "cpu"
-    compiled: bool = False
+    compiled: str = ""
 
     @property
     def name(self) -> str:
         """In words, e.g. "torch bf16 channels_last_3d"."""
         layout = "channels_last_3d" if self.channels_last else "eager"
-        parts = ["torch", self.precision, layout, *(["compiled"] if self.compiled else [])]
+        mode = "compiled" if self.compiled == "default" else f"compiled {self.compiled}"
+        parts = ["torch", self.precision, layout, *([mode] if self.compiled else [])]
         return " ".join(parts if self.device == "cpu" else [*parts, self.device])
 
 
 def variants(device: str) -> tuple[Variant, ...]:
-    """Every way that is tried: both layouts; a CPU in fp32 and bf16, a GPU in fp32, by AMP and compiled."""
+    """Every way that is tried: both layouts; a CPU in fp32 and bf16; a GPU in fp32 without and with TF32, in
+    fp16, by AMP, and the last two compiled."""
     if device == "cpu":
-        precisions = ("fp32", "bf16", "autocast")
-        return tuple(Variant(p, last) for p in precisions for last in (False, True))
-    made = [Variant(p, last, device) for p in ("fp32", "autocast") for last in (False, True)]
-    return (*made, Variant("autocast", True, device, compiled=True))
+        return tuple(Variant(p, last) for p in ("fp32", "bf16", "autocast") for last in (False, True))
+    precisions = ("fp32", "tf32", "fp16", "autocast")
+    made = [Variant(p, last, device) for p in precisions for last in (False, True)]
+    return (*made, *(Variant(p, True, device, "default") for p in ("fp16", "autocast")))
 
 
 def rebuild(bundle: Bundle, name: str) -> nn.Module:
@@ -129,26 +132,33 @@ def as_arrays(outputs: Tensor | tuple[Tensor, ...], names: list[str]) -> Arrays:
     return {name: part.float().cpu().numpy() for name, part in zip(names, parts, strict=True)}
 
 
-class Prepared:
-    """A network made ready for one variant; call it with an image (1, C, Z, Y, X) float32."""
+_CONVERTED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-    def __init__(self, network: nn.Module, variant: Variant) -> None:
-        self._variant = variant
+
+class Prepared:
+    """A network made ready for one variant; call it with an image (1, C, Z, Y, X) float32.
+
+    compiler: what torch.compile hands the captured program to.
+    """
+
+    def __init__(self, network: nn.Module, variant: Variant, compiler: str = "inductor") -> None:
+        self.variant = variant
         self._layout = torch.channels_last_3d if variant.channels_last else torch.contiguous_format
+        self._kind = _CONVERTED.get(variant.precision, torch.float32)
         made = network.to(variant.device).to(memory_format=self._layout)  # type: ignore[call-overload]
-        if variant.precision == "bf16":
+        if variant.precision in _CONVERTED:
             for part in made.modules():
-                if isinstance(part, nn.Conv3d):
-                    part.to(torch.bfloat16)
-        self._network = torch.compile(made) if variant.compiled else made
+                if isinstance(part, nn.Conv3d | nn.ConvTranspose3d):
+                    part.to(self._kind)
+        mode = None if variant.compiled == "default" else variant.compiled
+        self._network = torch.compile(made, backend=compiler, mode=mode) if variant.compiled else made
 
     def __call__(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Raw outputs in the network's order, on the variant's device."""
-        variant = self._variant
-        given = image.to(variant.device)
-        if variant.precision == "bf16":
-            given = given.bfloat16()
-        given = given.contiguous(memory_format=self._layout)
+        """Raw outputs in the network's order, on the variant's device, done."""
+        variant = self.variant
+        if variant.device != "cpu":
+            settle(variant.precision == "tf32")
+        given = image.to(variant.device, self._kind).contiguous(memory_format=self._layout)
         kind = torch.bfloat16 if variant.device == "cpu" else torch.float16
         with (
             torch.inference_mode(),
@@ -158,3 +168,9 @@ class Prepared:
         if given.is_cuda:  # a GPU answers before it is done: the time is the network's only after this
             torch.cuda.synchronize()
         return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def settle(tf32: bool) -> None:
+    """What PyTorch's GPU libraries may do from here on: choose algorithms by trying, and TF32 or not."""
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32

@@ -111,12 +111,13 @@ def _quantized(bundle: Bundle, inputs: Sequence[Arrays]) -> tuple[int, Sequence[
 
     from npc_edge.export import graph
     from npc_edge.export.observe import observe
-    from npc_edge.export.passes import PASSES, rewrite
+    from npc_edge.export.passes import rewrite
     from npc_edge.export.qdq import activations, quantizable, quantize
     from npc_edge.export.search import Verdict, search
+    from npc_edge.export.staged_norms import LOWERED
 
     case = next(golden_cases(bundle, _FOLD))
-    model, _ = rewrite(onnx.load(str(bundle.artefact(_FOLD, "fp32"))), PASSES, inputs[0])
+    model, _ = rewrite(onnx.load(str(bundle.artefact(_FOLD, "fp32"))), LOWERED, inputs[0])
     ranges, layers = observe(model, activations(model), [*inputs, case.inputs]), quantizable(model)
 
     def judge(lowered: onnx.ModelProto) -> Verdict:

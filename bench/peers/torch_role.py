@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +18,28 @@ from npc_edge.bench.peers import given
 from npc_edge.bench.peers.monai_pipeline import MonaiPeer
 from npc_edge.bench.peers.networks import Prepared, Variant, rebuild, variants
 from npc_edge.bench.timing.order import load
+from npc_edge.engine.errors import BackendError
 from npc_edge.engine.machine import available_cores
 from npc_edge.engine.model import bundle as bundles
 from npc_edge.engine.model.acceptance import golden_cases
 from npc_edge.engine.model.runner import IMAGE
 from npc_edge.engine.model.runners import instruction_set
+from npc_edge.engine.model.runners.feed import first_line
 from npc_edge.engine.state import State
 from npc_edge.engine.types import RunnerInfo
 
 Answer = dict[str, Any]
 
 _TRIES = 3
+_FAULTS = (RuntimeError, OSError, TypeError, ValueError, subprocess.SubprocessError)
+"""What a way may fail with: memory, a compiler that is missing or refuses."""
 _CHOSEN = "torch.json"
 _WEIGHTS = "torch.pt"
 
 
 class TorchRole:
-    """See `worker.Role`. `open` tries every variant once a bench and keeps its choice for the cold runs."""
+    """See `worker.Role`. `open` tries every variant once a bench and keeps its choice for the cold runs: of
+    those that are not compiled, for a new process would compile them again."""
 
     def __init__(self, scratch: Path) -> None:
         warnings.simplefilter("ignore")
@@ -47,10 +54,11 @@ class TorchRole:
 
     def open(self) -> Answer:
         begun = time.perf_counter()
-        ways = variants(self._device)
-        if not (self._scratch / _CHOSEN).exists():
-            self._choose(ways)
-        chosen = Variant(**json.loads((self._scratch / _CHOSEN).read_text(encoding="utf-8")))
+        kind = "cold" if (self._scratch / _CHOSEN).exists() else "warm"
+        if kind == "warm":
+            self._choose(variants(self._device))
+        found = json.loads((self._scratch / _CHOSEN).read_text(encoding="utf-8"))
+        chosen = Variant(**found[kind])
         # Its own file of this bench, in a folder only this bench writes to.
         self._networks = torch.load(self._scratch / _WEIGHTS, weights_only=False)
         prepared = {name: Prepared(copy.deepcopy(net), chosen) for name, net in self._networks.items()}
@@ -67,8 +75,9 @@ class TorchRole:
         self._given = given.load(self._scratch)
         return {
             "seconds": time.perf_counter() - begun,
-            "ways": [way.name for way in ways],
-            "precisions": {way.name: way.precision for way in ways},
+            "ways": list(found["precisions"]),
+            "precisions": found["precisions"],
+            "left_out": found["left_out"],
             "chosen": chosen.name,
             "device": self._device,
             "versions": {"torch": torch.__version__, "monai": monai.__version__},
@@ -93,8 +102,30 @@ class TorchRole:
         """Rebuild the networks, compare them with the bundle's files, find the fastest way to run them."""
         self._networks = {n.name: rebuild(self._bundle, n.name) for n in self._bundle.manifest.networks}
         torch.save(self._networks, self._scratch / _WEIGHTS)
-        best = min(ways, key=self._tried)
-        (self._scratch / _CHOSEN).write_text(json.dumps(vars(best)), encoding="utf-8")
+        best, left_out = quickest(ways, lambda way: float(self.network(way.name)["seconds"]))
+        found = {kind: vars(way) for kind, way in best.items()}
+        kept = {way.name: way.precision for way in ways if way.name not in left_out}
+        (self._scratch / _CHOSEN).write_text(
+            json.dumps({**found, "precisions": kept, "left_out": left_out}), encoding="utf-8"
+        )
 
-    def _tried(self, variant: Variant) -> float:
-        return min(float(self.network(variant.name)["seconds"]) for _ in range(_TRIES))
+
+def quickest(
+    ways: Sequence[Variant], seconds: Callable[[Variant], float]
+) -> tuple[dict[str, Variant], dict[str, str]]:
+    """The fastest way, "warm", and the fastest that is not compiled, "cold"; and why others do not run.
+
+    BackendError when none runs.
+    """
+    taken: dict[Variant, float] = {}
+    left_out: dict[str, str] = {}
+    for way in ways:
+        try:
+            taken[way] = min(seconds(way) for _ in range(_TRIES))
+        except _FAULTS as error:
+            left_out[way.name] = first_line(error)
+    plain = [way for way in taken if not way.compiled]
+    if not plain:
+        raise BackendError(f"PyTorch runs the network in no way here: {left_out}")
+    best = {"warm": min(taken, key=taken.__getitem__), "cold": min(plain, key=taken.__getitem__)}
+    return best, left_out

@@ -10,7 +10,7 @@ from typing import Any
 
 from npc_edge.bench.timing.order import Order, load
 from npc_edge.bench.timing.work import work_of
-from npc_edge.engine.errors import Refusal
+from npc_edge.engine.errors import NpcEdgeError, Refusal
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model import nnunet
 from npc_edge.engine.model.acceptance import golden_cases
@@ -19,7 +19,8 @@ from npc_edge.engine.model.manifest import NetworkSpec
 from npc_edge.engine.model.prepare import grid
 from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.runners import instruction_set, open_pair
-from npc_edge.engine.model.runners.pairs import Pair, allowed_pairs, missing_here
+from npc_edge.engine.model.runners.devices import gpu_for, missing_on
+from npc_edge.engine.model.runners.pairs import Pair, allowed_pairs, gpu_pairs, missing_here
 from npc_edge.engine.model.sliding_window import windows
 from npc_edge.engine.session import Session
 
@@ -43,13 +44,19 @@ class EngineRole:
         bundle = self._session.bundle
         self._decider = [n.name for n in bundle.manifest.networks if not n.locates][-1]
         pairs = [p for p in allowed_pairs(bundle, self._decider, _isa()) if not missing_here(p, _isa())]
+        # A GPU's engines lie where the session keeps them. What is not there yet is built when it is asked
+        # for the first time, before any clock runs.
+        self._gpu = gpu_for(options, self._scratch / "state" / "engines")
+        pairs += [p for p in gpu_pairs(bundle, self._decider) if not missing_on(p, self._gpu)]
         self._pairs = {f"{p.backend} {p.precision}": p for p in pairs}
+        left_out = self._try_on_gpu()
         work = work_of(bundle.artefact(self._decider, "fp32"))
         return {
             "seconds": seconds,
             "bundle": bundle.name,
             "bundle_sha256": bundle.manifest_sha256,
             "pairs": list(self._pairs) if next(golden_cases(bundle, self._decider), None) else [],
+            "left_out": left_out,
             "network": self._decider,
             "flop_a_window": None if work is None else work.flop,
             "values_a_window": None if work is None else work.values,
@@ -76,16 +83,34 @@ class EngineRole:
             "fallback": runtime.fallback,
         }
 
-    def network(self, way: str) -> Answer:
+    def _try_on_gpu(self) -> dict[str, str]:
+        """Pairs of a GPU that turn out not to run here are left out: which, and why."""
+        left_out: dict[str, str] = {}
+        golden = next(golden_cases(self._session.bundle, self._decider), None)
+        for way, pair in list(self._pairs.items()):
+            try:
+                if pair.on_gpu and golden is not None:
+                    self._runner(way)
+            except NpcEdgeError as error:
+                left_out[way] = error.one_line()
+                del self._pairs[way]
+        return left_out
+
+    def _runner(self, way: str) -> Runner:
         bundle = self._session.bundle
         if way not in self._runners:
             pair: Pair = self._pairs[way]
-            opened = open_pair(bundle, self._decider, pair, self._order.threads)
-            self._runners[way] = self._keep.enter_context(opened)
+            opened = open_pair(bundle, self._decider, pair, self._order.threads, self._gpu)
+            runner = self._keep.enter_context(opened)
             self._case = next(golden_cases(bundle, self._decider))
-            self._runners[way].infer(self._case.inputs)
+            runner.infer(self._case.inputs)
+            self._runners[way] = runner
+        return self._runners[way]
+
+    def network(self, way: str) -> Answer:
+        runner = self._runner(way)
         begun = time.perf_counter()
-        self._runners[way].infer(self._case.inputs)
+        runner.infer(self._case.inputs)
         return {"seconds": time.perf_counter() - begun}
 
 

@@ -130,7 +130,7 @@ def measure(order: Order, scratch: Path, say: Say = lambda line: None) -> Report
         if peer is not None:
             report["peer"] = {
                 **_side(first["peer"], bench.peer_opened["seconds"], warm_peer, cold_of_peer),
-                **{key: bench.peer_opened[key] for key in ("chosen", "device", "versions")},
+                **{key: bench.peer_opened[key] for key in ("chosen", "device", "versions", "left_out")},
             }
             report["ratios"] = _ratios(warm, warm_peer, cold, cold_of_peer)
             report["agreement"] = first["agreement"]
@@ -204,7 +204,8 @@ def _network(bench: _Bench, runs_as: str) -> Report:
         ways[way] = stats.percentiles(values, 5)
         if bench.opened["flop_a_window"]:
             ways[way]["gflop_s"] = round(bench.opened["flop_a_window"] / ways[way]["p50"] / 1e9, 1)
-    return {"name": bench.opened["network"], "ways": ways, **_against_best(bench, times, runs_as)}
+    held = {"name": bench.opened["network"], "ways": ways, "left_out": bench.opened["left_out"]}
+    return {**held, **_against_best(bench, times, runs_as)}
 
 
 def _against_best(bench: _Bench, times: dict[str, list[float]], runs_as: str) -> Report:
@@ -215,10 +216,11 @@ def _against_best(bench: _Bench, times: dict[str, list[float]], runs_as: str) ->
     ours = runs_as if runs_as in times else quickest
     found: Report = {"engine": ours, "ratios": {}}
     precisions = bench.peer_opened["precisions"]
-    for kind, members in (("fp32", ("fp32",)), ("lower", ("bf16", "autocast"))):
+    for kind, members in (("fp32", ("fp32",)), ("lower", ("tf32", "bf16", "fp16", "autocast"))):
         ways = [way for way, precision in precisions.items() if precision in members]
-        best = min(ways, key=lambda way: float(np.median(times[way])))
-        found["ratios"][kind] = {"way": best, **stats.ratio(times[best], times[ours])}
+        if ways:
+            best = min(ways, key=lambda way: float(np.median(times[way])))
+            found["ratios"][kind] = {"way": best, **stats.ratio(times[best], times[ours])}
     return found
 
 

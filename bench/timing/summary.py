@@ -89,6 +89,8 @@ def _network(report: Report) -> Iterator[str]:
     yield f"{'network alone, one window':40} {'p50 ms':>8} {'GFLOP/s':>8}"
     for way, row in sorted(held["ways"].items(), key=lambda item: float(item[1]["p50"])):
         yield f"{way:40} {1e3 * row['p50']:8.1f} {row.get('gflop_s', ''):>8}"
+    for way, why in {**held["left_out"], **report.get("peer", {}).get("left_out", {})}.items():
+        yield f"{way} does not run here: {why}"
     for kind, row in held.get("ratios", {}).items():
         yield f"{held['engine']} against {row['way']} ({kind}): {_ratio(row)}"
 

@@ -7,39 +7,42 @@ from typing import Annotated, Literal
 
 import typer
 
+Folder = Annotated[
+    Path, typer.Argument(metavar="MODEL_FOLDER", help="Holds plans.json, dataset.json and fold_*.")
+]
+Folds = Annotated[
+    list[str] | None, typer.Option(help="A fold, several of them: an ensemble. Default: all there are.")
+]
+Channels = Annotated[
+    list[str] | None, typer.Option(help="NAME=ROLE of a channel whose name is no role: CE-T1=T1C.")
+]
+Tumour = Annotated[str | None, typer.Option(help="The label that is the tumour. Default: the first.")]
+Mirroring = Annotated[
+    bool, typer.Option("--mirroring", help="Average over mirror images; up to 8 times as slow.")
+]
+DicomOrder = Annotated[
+    Literal["dcm2niix", "scanner"],
+    typer.Option(help="How the training images came from DICOM: rows reversed by dcm2niix, or as they were."),
+]
+Evidence = Annotated[
+    Literal["synthetic", "retrospective", "prospective"],
+    typer.Option(help="What the model was shown to work on; synthetic: on no patient."),
+]
+
 
 def export_nnunet(
-    folder: Annotated[
-        Path, typer.Argument(metavar="MODEL_FOLDER", help="Holds plans.json, dataset.json and fold_*.")
-    ],
+    folder: Folder,
     out: Annotated[Path, typer.Option("--out", help="The bundle's folder, to be made.")],
     key: Annotated[Path | None, typer.Option(help="Sign with this key; without one, unsigned.")] = None,
-    fold: Annotated[
-        list[str] | None, typer.Option(help="A fold, several of them: an ensemble. Default: all there are.")
-    ] = None,
+    fold: Folds = None,
     checkpoint: Annotated[str, typer.Option(help="The file within each fold.")] = "checkpoint_final.pth",
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=ROLE of a channel whose name is no role: CE-T1=T1C."),
-    ] = None,
-    tumour_label: Annotated[
-        str | None, typer.Option(help="The label that is the tumour. Default: the first.")
-    ] = None,
-    mirroring: Annotated[
-        bool, typer.Option("--mirroring", help="Average over mirror images; up to 8 times as slow.")
-    ] = False,
-    dicom_order: Annotated[
-        Literal["dcm2niix", "scanner"],
-        typer.Option(
-            help="How the training images came from DICOM: rows reversed by dcm2niix, or as they were."
-        ),
-    ] = "dcm2niix",
+    channel: Channels = None,
+    tumour_label: Tumour = None,
+    mirroring: Mirroring = False,
+    dicom_order: DicomOrder = "dcm2niix",
     name: Annotated[str | None, typer.Option(help="The bundle's name. Default: the data set's.")] = None,
     licence: Annotated[str, typer.Option(help="Of the weights.")] = "not stated",
-    evidence: Annotated[
-        Literal["synthetic", "retrospective", "prospective"],
-        typer.Option(help="What the model was shown to work on; synthetic: on no patient."),
-    ] = "synthetic",
+    evidence: Evidence = "synthetic",
 ) -> None:
     """Turn a folder that nnU-Net v2 trained into a bundle that needs neither nnU-Net nor PyTorch."""
     from npc_edge.engine.errors import BackendError, UsageError

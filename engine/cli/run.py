@@ -51,6 +51,12 @@ def run(
         Literal["none", "palsy"] | None,
         typer.Option(help="Clinical cranial-nerve findings; default: not supplied."),
     ] = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of NPC where the studies come from (0.05): a second probability. Moves no finding."
+        ),
+    ] = None,
     deadline: Annotated[float | None, typer.Option(help="Seconds a study may take.")] = None,
     correlation: Annotated[
         str | None, typer.Option(help="Your own identifier, copied into result.json.")
@@ -87,6 +93,7 @@ def run(
         precision=precision,
         context=context,
         cranial_nerves=cranial_nerves or "not supplied",
+        prevalence=prevalence,
         allow_unsigned=allow_unsigned,
         allow_demo_dicom=allow_demo_dicom,
         replace=replace,
@@ -215,13 +222,16 @@ def _run_one(
 
 def _summary(result: RunResult, job: _Job) -> str:
     """A few lines for a person."""
-    from npc_edge.engine.output.wording import HEADLINES
+    from npc_edge.engine.output.wording import HEADLINES, interval_words, prevalence_words, set_words
 
     found = result.document
     lines = [f"{_name(job)}: research use only, evidence of this bundle: {found.runtime.evidence}"]
     if found.detection is not None:
         number = "model score" if found.runtime.evidence == "synthetic" else "probability"
         lines.append(f"  {HEADLINES[found.detection.finding]} ({number} {found.detection.probability:.2f})")
+        lines.append(f"    {interval_words(found.detection)}")
+        if moved := prevalence_words(found.detection):
+            lines.append(f"    {moved}")
     if found.tumour is not None and found.tumour.volume_ml > 0:
         lines.append(f"  tumour volume {found.tumour.volume_ml:.1f} ml")
     if found.staging is not None:
@@ -230,6 +240,7 @@ def _summary(result: RunResult, job: _Job) -> str:
                 lines.append(
                     f"  T category, {name}: {'≥ ' if edition.bound == 'at_least' else ''}{edition.t}"
                 )
+                lines.append(f"    {set_words(edition)}")
         for item in found.staging.evidence:
             where = f"Se {item.series_number} / Im {item.instance_number}"
             lines.append(

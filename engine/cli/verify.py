@@ -30,16 +30,21 @@ def verify(
     state: Annotated[Path | None, typer.Option(help="State directory, with the trusted keys.")] = None,
 ) -> int:
     """Check a bundle's signature and hashes, and run its golden cases on this machine."""
-    from npc_edge.engine.cli.terminal import complain
+    from npc_edge.engine.cli.terminal import complain, note
     from npc_edge.engine.model import acceptance
     from npc_edge.engine.model.bundle import load
+    from npc_edge.engine.model.engines import verify_engines
     from npc_edge.engine.model.runners.devices import gpu_for
+    from npc_edge.engine.remembered import Remembered
     from npc_edge.engine.state import State
     from npc_edge.engine.types import Options
 
     opened, options = State.open(state), Options()
     loaded = load(bundle, opened.keys(), allow_unsigned)
-    results = acceptance.verify(loaded, options, gpu_for(options, opened.root / "engines"))
+    gpu, remembered = gpu_for(options, opened.root / "engines"), Remembered(opened.root)
+    results = acceptance.verify(loaded, options, gpu) + verify_engines(loaded, remembered, gpu)
+    for line in remembered.notes:
+        note(line)
     site = None if cases is None else _cohort(loaded, cases)
     if as_json:
         import json
@@ -84,6 +89,7 @@ def _as_json(
     from dataclasses import asdict
 
     return {
+        "where": _where(),
         "bundle": bundle.name,
         "bundle_sha256": bundle.manifest_sha256,
         "trusted": bundle.trusted,
@@ -97,6 +103,27 @@ def _as_json(
             for parity in artefact.parity
         ],
         "cohort": None if site is None else _finite(asdict(site)),
+    }
+
+
+def _where() -> dict[str, str]:
+    """When and on what this was measured: what whoever files it must know."""
+    from datetime import UTC, datetime
+
+    from npc_edge.engine.gpu import find_gpus
+    from npc_edge.engine.machine import cpu_model
+    from npc_edge.engine.model.runners import instruction_set
+    from npc_edge.engine.model.runners.devices import runtime_version
+    from npc_edge.engine.model.runners.pairs import CPU_PAIRS
+    from npc_edge.engine.version import VERSION
+
+    gpus = find_gpus()
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "npc-edge": VERSION,
+        **{pair.backend: runtime_version(pair) for pair in sorted(CPU_PAIRS, key=str)},
+        "processor": f"{cpu_model()} ({instruction_set()})",
+        "gpu": f"{', '.join(gpus.names)}, CUDA {gpus.driver}" if gpus.names else "none answers",
     }
 
 
@@ -121,6 +148,9 @@ def _print(bundle: Bundle, results: tuple[ArtefactResult, ...], site: Acceptance
         trust = "the embedded bundle"
     console.print(f"{bundle.name}: {trust}; {len(bundle.manifest.files)} files match their hashes")
     console.print(f"evidence: {bundle.manifest.evidence}; sha256 {bundle.manifest_sha256}", soft_wrap=True)
+    where = _where()
+    told = "; ".join(f"{what} {how}" for what, how in where.items() if what != "date")
+    console.print(f"measured {where['date']}; {told}", soft_wrap=True)
     table = Table(
         Column("artefact", overflow="fold"),
         Column("runs on", overflow="fold", min_width=11),

@@ -17,10 +17,8 @@ from npc_edge.engine.findings.masks import Box, bounding_box, connected, crop_ge
 from npc_edge.engine.findings.sides import axis_sum, find_midline, sided_labels, split_sides, tumour_code
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import Manifest, OutputSpec
-from npc_edge.engine.types import Predictions, Segmentation, Volume, Watch
-from npc_edge.kernels import cpu
-
-_NOTHING = -30.0  # logit of what lies outside the model's window: probability 1e-13
+from npc_edge.engine.types import Array, Predictions, Segmentation, Volume, Watch
+from npc_edge.engine.voxels import HOST, Voxels
 
 T = TypeVar("T", bound=np.generic)
 
@@ -36,8 +34,8 @@ class TumourMask:
 
 
 def find_output(
-    predictions: Predictions, manifest: Manifest, kind: str
-) -> tuple[OutputSpec, NDArray[np.float32]] | None:
+    predictions: Predictions, manifest: Manifest, kind: str, voxels: Voxels = HOST
+) -> tuple[OutputSpec, Array] | None:
     """The first output of a kind, named `output` or `network.output`; None when the bundle has none.
 
     Raises BackendError when it holds a value that is not finite: such a run has no meaning.
@@ -49,7 +47,7 @@ def find_output(
             for name in (output.name, f"{network.name}.{output.name}"):
                 if name in predictions.outputs:
                     array = predictions.outputs[name]
-                    if not np.isfinite(array).all():
+                    if not voxels.finite(array):
                         raise BackendError(
                             f"the network's output {name} holds values that are not finite",
                             "try another precision or backend",
@@ -58,44 +56,39 @@ def find_output(
     return None
 
 
-def segment(predictions: Predictions, reference: Volume, manifest: Manifest, watch: Watch) -> Segmentation:
+def segment(
+    predictions: Predictions, reference: Volume, manifest: Manifest, watch: Watch, voxels: Voxels = HOST
+) -> Segmentation:
     """Masks of tumour and anatomy on the reference's source grid, from raw outputs on the model's grid.
 
     Tumour: sigmoid of the interpolated logit, at `manifest.tumour.threshold`, or where the tumour is the
     largest of all labels (`manifest.tumour.rule`); small components dropped.
     Structures: the winner of the interpolated anatomy logits, as the anatomy is under the tumour; paired
     labels carry their side (see `sides`). A one-softmax bundle has no anatomy under its tumour.
+    voxels: those that made the predictions; what they bring home is the window's part of the source grid.
     Raises BundleError when the bundle has no output a mask can be made of.
     """
-    geometry = reference.geometry
-    box = _window(predictions.geometry, geometry)
+    geometry, model = reference.geometry, predictions.geometry
+    box = _window(model, geometry)
     crop = crop_geometry(geometry, box)
-    covered = _covered(predictions.geometry, crop)
-    tumour_logit, anatomy_logits = _logits(predictions, manifest)
+    covered = _covered(model, crop)
+    maps = _maps(predictions, manifest, voxels)
     watch.check()
-    logit = cpu.resample(
-        np.ascontiguousarray(tumour_logit),
-        predictions.geometry.affine,
-        crop.affine,
-        crop.shape,
-        anti_alias=False,
-        interpolation="linear",
-        fill=_NOTHING,
-    )
-    probability = np.where(covered, _sigmoid(logit), np.float32(0))
-    del logit
+    probability = np.where(covered, voxels.probability(maps.tumour, model, crop), np.float32(0))
     watch.check()
+    largest = None if maps.anatomy is None else voxels.labels(maps.anatomy, model, crop)
     structures = np.zeros(crop.shape, dtype=np.uint8)
-    if anatomy_logits is not None:
-        structures = _largest(anatomy_logits, predictions.geometry, crop)
-        structures = np.where(covered, structures, 0).astype(np.uint8)
+    if largest is not None:
+        structures = np.where(covered, largest, 0).astype(np.uint8)
         structures = _only_declared(structures, manifest)
         plane = find_midline(structures, crop, manifest.labels)
         structures = split_sides(structures, crop, manifest.labels, plane)
     watch.check()
     where = probability
-    if manifest.tumour.rule == "argmax":
-        where = _winner(predictions, manifest, crop)
+    if maps.whole is not None:
+        if largest is None or maps.whole is not maps.anatomy:
+            largest = voxels.labels(maps.whole, model, crop)
+        where = np.asarray(largest == tumour_code(manifest), dtype=np.float32)
     found = tumour_mask(where, crop, manifest.tumour.threshold, manifest.tumour.min_component_ml)
     return Segmentation(
         tumour=_paste(found.mask, box, geometry.shape, np.uint8),
@@ -163,44 +156,34 @@ def _covered(model: Geometry, crop: Geometry) -> NDArray[np.bool_]:
     return inside
 
 
-def _logits(
-    predictions: Predictions, manifest: Manifest
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Tumour logit (Z, Y, X), and anatomy logits (K, Z, Y, X) where the bundle predicts an anatomy."""
-    tumour = find_output(predictions, manifest, "tumour")
-    anatomy = find_output(predictions, manifest, "anatomy")
-    whole = find_output(predictions, manifest, "segmentation")
+@dataclass(frozen=True, eq=False)
+class _Maps:
+    """tumour: its logit (1, 1, Z, Y, X). anatomy, whole: logits (1, K, Z, Y, X) whose largest is a structure,
+    and whose largest may be the tumour; None where nobody asks."""
+
+    tumour: Array
+    anatomy: Array | None
+    whole: Array | None
+
+
+def _maps(predictions: Predictions, manifest: Manifest, voxels: Voxels) -> _Maps:
+    tumour = find_output(predictions, manifest, "tumour", voxels)
+    anatomy = find_output(predictions, manifest, "anatomy", voxels)
+    whole = find_output(predictions, manifest, "segmentation", voxels)
+    code = tumour_code(manifest)
+    if tumour is None and whole is None:
+        raise BundleError("the bundle has neither a tumour output nor a segmentation output")
+    if manifest.tumour.rule == "argmax" and (whole is None or code is None):
+        raise BundleError("only one softmax over all labels has a largest label")
+    labels = None if whole is None or manifest.tumour.rule != "argmax" else whole[1]
     if tumour is not None:
         logits = anatomy or whole
-        return tumour[1][0, 0], None if logits is None else logits[1][0]
-    if whole is None:
-        raise BundleError("the bundle has neither a tumour output nor a segmentation output")
-    array = whole[1][0]
-    code = tumour_code(manifest) or 1
-    if array.shape[0] <= code:
-        raise BundleError(f"the segmentation output has {array.shape[0]} channels, no tumour among them")
-    rest = np.delete(array, code, axis=0)
-    peak = rest.max(axis=0)
-    # log p / (1 - p) of the tumour channel: the softmax as one logit, which interpolates like any other.
-    margin = array[code] - (peak + np.log(np.exp(rest - peak).sum(axis=0)))
-    return margin.astype(np.float32), array if array.shape[0] > 2 else None
-
-
-def _winner(predictions: Predictions, manifest: Manifest, crop: Geometry) -> NDArray[np.float32]:
-    """(Z, Y, X): 1 where the tumour is the largest label of the one softmax, else 0."""
-    whole = find_output(predictions, manifest, "segmentation")
-    code = tumour_code(manifest)
-    if whole is None or code is None:
-        raise BundleError("only one softmax over all labels has a largest label")
-    return np.asarray(_largest(whole[1][0], predictions.geometry, crop) == code, dtype=np.float32)
-
-
-def _largest(logits: NDArray[np.float32], model: Geometry, crop: Geometry) -> NDArray[np.uint8]:
-    """(K, Z, Y, X) on the model's grid → (Z, Y, X) the largest class, the lowest on a tie. On the same grid
-    nothing is interpolated: the rounding of an index would decide ties."""
-    if model.same_grid(crop):
-        return np.asarray(logits.argmax(axis=0), dtype=np.uint8)
-    return cpu.labels_on_grid(np.ascontiguousarray(logits), model.affine, crop.affine, crop.shape)
+        return _Maps(tumour[1], None if logits is None else logits[1], labels)
+    assert whole is not None, "one of the two is there"
+    array, code = whole[1], code or 1
+    if array.shape[1] <= code:
+        raise BundleError(f"the segmentation output has {array.shape[1]} channels, no tumour among them")
+    return _Maps(voxels.margin(array, code), array if array.shape[1] > 2 else None, labels)
 
 
 def _only_declared(structures: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.uint8]:
@@ -211,11 +194,6 @@ def _only_declared(structures: NDArray[np.uint8], manifest: Manifest) -> NDArray
         if label.code != tumour:
             keep[label.code] = label.code
     return np.asarray(keep[structures])
-
-
-def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 / (1 + exp(-logit)); tanh does not overflow."""
-    return np.asarray(0.5 * np.tanh(0.5 * logit) + 0.5, dtype=np.float32)
 
 
 def _paste(crop: NDArray[T], box: Box, shape: tuple[int, int, int], dtype: type[T]) -> NDArray[T]:

@@ -19,14 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npc_edge.engine.errors import BackendError, BundleError
-from npc_edge.engine.gpu import find_gpus
 from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.manifest import Artefact, NetworkSpec
 from npc_edge.engine.model.metrics import mean_dice, relative_error
 from npc_edge.engine.model.runner import IMAGE, Arrays, Runner
 from npc_edge.engine.model.runners import instruction_set, open_pair
-from npc_edge.engine.model.runners.devices import Gpu, missing_on
-from npc_edge.engine.model.runners.pairs import CPU_PAIRS, GPU_PAIRS, Pair, allowed_pairs, missing_here
+from npc_edge.engine.model.runners.devices import Gpu, missing_on, vendor_engine
+from npc_edge.engine.model.runners.pairs import (
+    CPU_PAIRS,
+    GPU_PAIRS,
+    Pair,
+    allowed_pairs,
+    gpu_pairs,
+    missing_here,
+)
 from npc_edge.engine.model.timing import Timed, timed_window
 from npc_edge.engine.types import Options
 
@@ -204,10 +210,10 @@ def compare(case: GoldenCase, outputs: Arrays, tolerance: Tolerance) -> CaseResu
 def verify(
     bundle: Bundle, options: Options | None = None, gpu: Gpu | None = None
 ) -> tuple[ArtefactResult, ...]:
-    """Run the golden cases of every artefact on every backend and in every precision this machine has.
+    """Run the golden cases of every ONNX artefact on every backend and in every precision this machine has.
 
     One result a pair, whether the bundle allows it or not; options.backend: leave the others out. gpu: one to
-    run on too.
+    run on too, where the bundle has no engine of its own for it (`engines.verify_engines`).
     """
     wanted = Options() if options is None else options
     results: list[ArtefactResult] = []
@@ -215,11 +221,21 @@ def verify(
     for network in bundle.manifest.networks:
         trial = Trial.of(bundle, network.name, wanted.threads, instruction_set(), gpu)
         for artefact in network.artefacts:
-            pairs = [p for p in held if p.artefact == artefact.precision and artefact.format == "onnx"]
+            if artefact.format == "engine":
+                continue
+            pairs = [p for p in held if p.artefact == artefact.precision and not _own_engine(trial, p)]
             if not pairs:
                 results.append(_never_here(network, artefact))
             results += [trial.run(artefact, p) for p in pairs if wanted.backend in ("auto", p.family)]
     return tuple(results)
+
+
+def _own_engine(trial: Trial, pair: Pair) -> bool:
+    """True where the bundle's own engine would run a pair, not its ONNX file."""
+    gpu = trial.gpu
+    if gpu is None or not pair.on_gpu:
+        return False
+    return vendor_engine(trial.bundle, trial.network.name, pair, gpu.capability) is not None
 
 
 def winners(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -227,6 +243,23 @@ def winners(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     if values.shape[1] == 1:
         return np.asarray(values[0, 0] > 0, dtype=np.uint8)
     return np.asarray(np.argmax(values[0], axis=0), dtype=np.uint8)
+
+
+def _missing(pair: Pair, isa: str, gpu: Gpu | None) -> str:
+    return missing_on(pair, gpu) if pair.on_gpu else missing_here(pair, isa)
+
+
+@dataclass(frozen=True)
+class Runtimes:
+    """What runs a pair. missing: why (pair, instruction set, GPU) cannot run, "" where it can be tried. open:
+    the runner of (bundle, network, pair, threads, GPU), to be entered."""
+
+    missing: Callable[[Pair, str, Gpu | None], str] = _missing
+    open: Callable[[Bundle, str, Pair, int, Gpu | None], Runner] = open_pair
+
+
+INSTALLED = Runtimes()
+"""Those of this machine."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +272,7 @@ class Trial:
     threads: int
     isa: str
     gpu: Gpu | None = None
+    runtimes: Runtimes = INSTALLED
 
     @staticmethod
     def of(bundle: Bundle, network: str, threads: int, isa: str, gpu: Gpu | None = None) -> Trial:
@@ -246,10 +280,12 @@ class Trial:
         cases = tuple(golden_cases(bundle, network))
         return Trial(bundle, bundle.network(network), cases, threads, isa, gpu)
 
-    def measure(self, pair: Pair, best_ms: float | None = None) -> ArtefactResult:
-        """The cases of the artefact `auto` would take, and how long a window takes. best_ms: of the fastest
-        pair so far; one that is much slower is timed once."""
-        artefact = self.bundle.find(self.network.name, pair.artefact)
+    def measure(
+        self, pair: Pair, best_ms: float | None = None, artefact: Artefact | None = None
+    ) -> ArtefactResult:
+        """The cases of an artefact, None: the one `auto` would take, and how long a window takes. best_ms: of
+        the fastest pair so far; one that is much slower is timed once."""
+        artefact = artefact or self.bundle.find(self.network.name, pair.artefact)
         assert artefact is not None, "only pairs whose artefact is held are measured"
         return self.run(artefact, pair, lambda runner, warm_up: self._time(runner, warm_up, best_ms))
 
@@ -258,19 +294,23 @@ class Trial:
     ) -> ArtefactResult:
         """The cases of one artefact on one pair, in a runner of its own; then what `timed` makes of it, told
         how long a case took."""
-        allowed = pair in allowed_pairs(self.bundle, self.network.name, self.isa)
+        allowed = (
+            gpu_pairs(self.bundle, self.network.name)
+            if pair.on_gpu
+            else allowed_pairs(self.bundle, self.network.name, self.isa)
+        )
         untried = ArtefactResult(
             *(self.network.name, artefact.file, artefact.precision, pair.backend),
             *(self.isa if self.gpu is None or not pair.on_gpu else self.gpu.capability, "skipped"),
-            missing_on(pair, self.gpu) if pair.on_gpu else missing_here(pair, self.isa),
+            self.runtimes.missing(pair, self.isa, self.gpu),
             execution=pair.precision,
-            allowed=allowed,
+            allowed=pair in allowed,
         )
         if untried.why:
             return untried
         tolerance = TOLERANCES[pair.precision if pair.artefact == "fp32" else pair.artefact]
         try:
-            with open_pair(self.bundle, self.network.name, pair, self.threads, self.gpu) as runner:
+            with self.runtimes.open(self.bundle, self.network.name, pair, self.threads, self.gpu) as runner:
                 ran_in = runner.describe().precision
                 results, spent = self._compare(runner, tolerance)
                 sound = ran_in == pair.precision and all(results)
@@ -317,17 +357,10 @@ def _speed(best: Timed | None) -> dict[str, Any]:
 
 
 def _never_here(network: NetworkSpec, artefact: Artefact) -> ArtefactResult:
-    """The result of an artefact that no CPU runs."""
+    """The result of an ONNX artefact that no CPU runs."""
+    why = "signed activations are TensorRT's: no CPU runs them"
     facts = (network.name, artefact.file, artefact.precision)
-    if artefact.engine is None:
-        why = "signed activations are TensorRT's: no CPU runs them"
-        return ArtefactResult(*facts, "tensorrt", "", "skipped", why, execution=artefact.precision)
-    built, gpus = artefact.engine, find_gpus()
-    known = "executed where it was built" if built.executed else "built, not executed"
-    why = f"{known}: {'no GPU' if gpus.why else 'run it with --backend tensorrt, which tries it first'}"
-    return ArtefactResult(
-        *(*facts, built.runtime, built.compute_capability, "skipped", why), execution=artefact.precision
-    )
+    return ArtefactResult(*facts, "tensorrt", "", "skipped", why, execution=artefact.precision)
 
 
 def _step(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -77,7 +77,7 @@ def load(path: Path | None, keys: Sequence[bytes | Path] = (), allow_unsigned: b
     if not (root / MANIFEST).is_file():
         if path is None:
             raise BundleError("this installation has no embedded bundle", "name one with --bundle")
-        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}", "name a bundle with --bundle")
+        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}", "name the folder that holds one")
     text = _read(root / MANIFEST, _MANIFEST_BYTES)
     digest = hashlib.sha256(text).hexdigest()
     trusted = hmac.compare_digest(digest, embedded.EMBEDDED_SHA256)

@@ -11,8 +11,9 @@ from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.model.manifest import NetworkSpec
 from npc_edge.engine.model.prepare import prepare
 from npc_edge.engine.model.runner import Runner
-from npc_edge.engine.model.sliding_window import run_window, windows
+from npc_edge.engine.model.sliding_window import run_windows
 from npc_edge.engine.types import Region, Volume, Watch
+from npc_edge.engine.voxels import HOST, Tiles, Voxels
 
 NEAR_MM = 15.0
 """Confidence is the probability this near the mode: half the width of a nasopharynx."""
@@ -21,9 +22,16 @@ _REFINE_MM = 12.0
 
 
 def locate(
-    volumes: Mapping[str, Volume], network: NetworkSpec, runner: Runner, watch: Watch, reference: str
+    volumes: Mapping[str, Volume],
+    network: NetworkSpec,
+    runner: Runner,
+    watch: Watch,
+    reference: str,
+    voxels: Voxels = HOST,
 ) -> Region:
     """The point the network's first output, a heatmap, points at, LPS mm, and how sure it is, 0..1.
+
+    The heatmap, coarse and small, is looked at on the host; all before it is the work of `voxels`.
 
     Each window's logits are a distribution over its own voxels (softmax knows no common zero), so windows
     are not blended: a field of view of several windows takes the point of the surest one.
@@ -32,15 +40,16 @@ def locate(
     output = network.outputs[0]
     if output.kind != "heatmap":
         raise BundleError(f"network {network.name} has no heatmap to locate by")
-    prepared = prepare(volumes, network, None, reference)
+    prepared = prepare(volumes, network, None, reference, voxels)
     best: Region | None = None
-    for box in windows(prepared.geometry.shape, network):
+    for corner in Tiles.over(prepared.geometry.shape, network).corners:
         watch.check()
-        logits = run_window(runner, prepared, box, network)[output.name][0, 0]
+        window = voxels.gather(prepared.array, [corner], network.window)
+        logits = voxels.host(run_windows(runner, window, network, voxels)[output.name])[0, 0]
         if not np.isfinite(logits).all():
             raise BackendError(f"output {output.name} of network {network.name} holds values not finite")
         index, confidence = peak(logits, network.spacing)
-        start = np.array([part.start for part in box], dtype=np.float64)
+        start = np.array(corner, dtype=np.float64)
         centre = prepared.geometry.to_world((index + start)[::-1][None])[0]
         if best is None or confidence > best.confidence:
             best = Region(centre, confidence)

@@ -6,11 +6,14 @@ Everything that changes a number is here. Triples are (z, y, x) unless named oth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from npc_edge.engine.model.calibrator import Calibrator as Calibrator
 from npc_edge.engine.model.nnunet_scheme import NnunetScheme
+from npc_edge.engine.model.strict import Strict as Strict
 
 Role = Literal["T1", "T1C", "T2", "T2FS", "ADC"]
 Precision = Literal["fp32", "fp16", "int8-u8s8", "int8-s8s8"]
@@ -21,10 +24,6 @@ RelativePath = Annotated[
 ]
 Positive3 = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Shape3 = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SequenceSpec(Strict):
@@ -82,12 +81,12 @@ class Parity(Strict):
 
 
 class EngineSpec(Strict):
-    """What a TensorRT engine was built for. executed false: built where no such GPU was, and never run."""
+    """What a TensorRT engine was built for, and fits exactly. That it ever ran no manifest says: a site's
+    acceptance record does (`engine.model.engines`)."""
 
     runtime: Literal["tensorrt-rtx", "tensorrt"]
     runtime_version: str = Field(min_length=1)
     compute_capability: Annotated[str, Field(pattern=r"^sm\d{2,3}$")]
-    executed: bool
 
 
 class Artefact(Strict):
@@ -167,17 +166,6 @@ class LabelSpec(Strict):
     concept: Code | None = None
 
 
-class Calibrator(Strict):
-    """probability = sigmoid((logit + bias) / temperature)."""
-
-    method: Literal["temperature", "platt", "none"]
-    temperature: float = Field(gt=0)
-    bias: float = 0.0
-    cases: int
-    prevalence: float = Field(gt=0, lt=1)
-    population: str  # in words: what the probability is true of
-
-
 class OperatingPoint(Strict):
     sensitivity: float
     specificity: float
@@ -230,7 +218,7 @@ class Domain(Strict):
     """Reference distributions. Each feature: (low, high) limits outside of which a study is out of domain."""
 
     locator_confidence_min: float
-    features: dict[str, tuple[float, float]] = {}
+    features: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class Provenance(Strict):
@@ -239,6 +227,26 @@ class Provenance(Strict):
     recipe: str
     tools: dict[str, str]
     credits: tuple[str, ...] = ()
+
+
+def check_names(
+    sequences: Sequence[SequenceSpec],
+    reference: str,
+    networks: Sequence[NetworkSpec],
+    labels: Sequence[LabelSpec],
+) -> None:
+    """ValueError, which says where, when what is named is not there, or two are named alike."""
+    names = [sequence.name for sequence in sequences]
+    if len(set(names)) != len(names):
+        raise ValueError("sequences: two have one name")
+    if reference not in names:
+        raise ValueError(f"reference_sequence: no sequence is named {reference}")
+    for network in networks:
+        if strangers := [name for name in network.inputs if name not in names]:
+            raise ValueError(f"inputs of network {network.name}: no sequence is named {strangers[0]}")
+    codes = [label.code for label in labels]
+    if len(set(codes)) != len(codes):
+        raise ValueError("labels: two have one code")
 
 
 class Manifest(Strict):
@@ -255,7 +263,7 @@ class Manifest(Strict):
     networks: tuple[NetworkSpec, ...] = Field(min_length=1)
     labels: tuple[LabelSpec, ...] = ()
     tumour: TumourSpec
-    calibrators: dict[str, Calibrator] = {}  # by artefact file
+    calibrators: dict[str, Calibrator] = Field(default_factory=dict)  # by artefact file
     detection: DetectionSpec | None = None
     staging: StagingSpec | None = None
     field_of_view: FieldOfView | None = None
@@ -266,13 +274,9 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
-        names = [s.name for s in self.sequences]
-        if len(set(names)) != len(names) or self.reference_sequence not in names:
-            raise ValueError("sequence names must be unique and contain reference_sequence")
+        check_names(self.sequences, self.reference_sequence, self.networks, self.labels)
         seen: set[str] = set()
         for network in self.networks:
-            if not set(network.inputs) <= set(names):
-                raise ValueError(f"network {network.name} wants a sequence the bundle does not name")
             if network.region.startswith("around:") and network.region[7:] not in seen:
                 raise ValueError(f"network {network.name} looks around an output no earlier network has")
             seen |= {f"{network.name}.{output.name}" for output in network.outputs}
@@ -280,9 +284,6 @@ class Manifest(Strict):
                 if artefact.file not in self.files:
                     raise ValueError(f"artefact {artefact.file} is not among files")
         self._check_nnunet()
-        codes = [label.code for label in self.labels]
-        if len(set(codes)) != len(codes):
-            raise ValueError("label codes must be unique")
         return self
 
     def _check_nnunet(self) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 from npc_edge.engine.errors import Refusal
 from npc_edge.engine.machine import available_memory_mb
 from npc_edge.engine.model.manifest import Manifest, NetworkSpec
 from npc_edge.engine.types import RunnerInfo
+from npc_edge.engine.voxels import Tiles
 
 Shape = tuple[int, int, int]
 
@@ -27,10 +29,12 @@ _CONTEXT_MB = 600.0  # a GPU's context, its libraries' code and workspaces
 
 @dataclass(frozen=True)
 class Room:
-    """What is free. None: nobody says, so nothing is refused for it."""
+    """What is free. None: nobody says, so nothing is refused for it. on_device: the voxel operations work
+    there, so what the engine holds lies there too; else only the network does."""
 
     host_mb: float | None
     device_mb: float | None = None
+    on_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,9 @@ class MemoryPlan:
         return f"{self.windows} windows, {self.at_once} at once{short}: {self.host_mb:.0f} MB{device}"
 
 
-def room(gpu_mb: float | None = None) -> Room:
-    """What is free on this machine now. gpu_mb: the GPU's memory where one is used."""
-    return Room(available_memory_mb(), gpu_mb)
+def room(device_mb: float | None = None, on_device: bool = False) -> Room:
+    """What is free on this machine now. device_mb: of the GPU where one is used; see `Room`."""
+    return Room(available_memory_mb(), device_mb, on_device)
 
 
 def plan(
@@ -66,11 +70,12 @@ def plan(
     """
     count = math.prod(_windows(n, w, network.overlap) for n, w in zip(shape, network.window, strict=True))
     at_once = max(1, min(wanted, count))
-    made = _needs(
-        network, manifest, shape, runner, MemoryPlan(network.name, count, at_once, at_once, 0.0, 0.0)
-    )
+    needs = partial(_needs_on_device, network, manifest, shape)
+    if not free.on_device:
+        needs = partial(_needs, network, manifest, shape, runner)
+    made = needs(MemoryPlan(network.name, count, at_once, at_once, 0.0, 0.0))
     while made.at_once > 1 and not _fits(made, free):
-        made = _needs(network, manifest, shape, runner, replace(made, at_once=made.at_once // 2))
+        made = needs(replace(made, at_once=made.at_once // 2))
     if not _fits(made, free):
         raise Refusal(
             "TOO_LARGE",
@@ -102,6 +107,18 @@ def _needs(
     host = held + passed + (0 if on_gpu else work)
     device = _CONTEXT_MB + (passed + work) / 1e6 if on_gpu else 0.0
     return replace(made, host_mb=round(host / 1e6, 1), device_mb=round(device, 1))
+
+
+def _needs_on_device(network: NetworkSpec, manifest: Manifest, shape: Shape, made: MemoryPlan) -> MemoryPlan:
+    """Where volumes and the opened network lie on the device already, and are not free: the input, the maps
+    it becomes, the windows they are blended from, and what is passed to and from the network."""
+    tiles = Tiles.over(shape, network)
+    grid, window = math.prod(shape), math.prod(network.window)
+    given, maps = len(network.inputs), channels(network, manifest)
+    held = 4 * grid * (given + maps)
+    kept = 4 * window * maps * tiles.deep * tiles.layer if made.windows > 1 else 0
+    passed = window * made.at_once * (4 * (given + maps) + _WORK_ON_GPU)
+    return replace(made, device_mb=round((held + kept + passed) / 1e6, 1))
 
 
 def _fits(made: MemoryPlan, free: Room) -> bool:

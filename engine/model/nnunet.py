@@ -4,6 +4,9 @@ transpose → crop to what is not zero → normalise → resample → windows, b
 back → un-crop → un-transpose. Logits are summed in half precision because nnU-Net does: where two labels are
 nearly equal, that rounding decides (and in an image's corners, where weights are least, it is coarse).
 
+All of it works on NumPy arrays, whatever runs the network: nnU-Net's order and rounding are not those of the
+other voxel operations, and a run on a GPU brings each window's logits home.
+
 Parity holds for an image as nnU-Net would read it: the array as the file stores it. A network is not
 indifferent to flips, so what reading turned round is turned back before the network sees it.
 """
@@ -22,8 +25,9 @@ from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import NetworkSpec
 from npc_edge.engine.model.nnunet_scheme import NnunetChannel, NnunetResampling, NnunetScheme
 from npc_edge.engine.model.runner import Runner
-from npc_edge.engine.model.sliding_window import run_image, windows
+from npc_edge.engine.model.sliding_window import run_windows, windows
 from npc_edge.engine.types import Predictions, Volume, Watch
+from npc_edge.engine.voxels import HOST
 from npc_edge.kernels import cpu, zoom
 from npc_edge.kernels.holes import fill_holes
 
@@ -244,10 +248,10 @@ def importance(window: Shape) -> Float16s:
 def _mirrored(runner: Runner, window: Float32s, network: NetworkSpec) -> Float32s:
     """Logits (1, K, Z, Y, X) of a window, averaged over its mirror images where the scheme says so."""
     axes, name = [axis + 2 for axis in scheme_of(network).mirror_axes], network.outputs[0].name
-    total = np.array(run_image(runner, window, network)[name], dtype=np.float32)
+    total = np.array(HOST.host(run_windows(runner, window, network)[name]), dtype=np.float32)
     turns = [turn for n in range(1, len(axes) + 1) for turn in itertools.combinations(axes, n)]
     for turn in turns:
-        total += np.flip(run_image(runner, np.flip(window, turn), network)[name], turn)
+        total += np.flip(HOST.host(run_windows(runner, np.flip(window, turn), network)[name]), turn)
     return total / np.float32(len(turns) + 1)
 
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from npc_edge.engine.model.strict import Strict
 
 Axis = Annotated[int, Field(ge=0, le=2)]
 Order = Literal[0, 1, 3]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class NnunetResampling(_Frozen):
+class NnunetResampling(Strict):
     """A spline of `order`; or, slice by slice across the coarse axis, `order` in plane and `order_z` along.
 
     Slice by slice where force_separate_z says so, or, where it is None, when the largest spacing, of the
@@ -31,7 +29,7 @@ class NnunetResampling(_Frozen):
     anisotropy_threshold: float = Field(default=3.0, gt=0)
 
 
-class NnunetIntensity(_Frozen):
+class NnunetIntensity(Strict):
     """Foreground statistics of the training set, for CTNormalization."""
 
     mean: float
@@ -40,7 +38,7 @@ class NnunetIntensity(_Frozen):
     percentile_99_5: float
 
 
-class NnunetChannel(_Frozen):
+class NnunetChannel(Strict):
     """How one channel is normalised, before it is resampled. use_mask_for_norm: within the non-zero mask."""
 
     scheme: Literal[
@@ -60,7 +58,7 @@ class NnunetChannel(_Frozen):
         return self
 
 
-class NnunetScheme(_Frozen):
+class NnunetScheme(Strict):
     """What happens around the network: transpose, crop to non-zero, normalise, resample; windows with steps
     of (1 - overlap) of themselves; logits back by the same way.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +24,9 @@ FIT_CASES = 20
 class CaseParity:
     """One case through both. relative_error: by output, inf where shapes differ. dice, hd95_mm, assd_mm: the
     candidate's tumour mask against the reference's. dice_*: each against the truth, None without one.
-    score_*: logits, None without a detection head. changed: a T category differs under either edition."""
+    score_*: logits, None without a detection head. changed: a T category differs under either edition.
+    categories: edition → true T category, where known. distribution_*: edition → what each said of T1-T4,
+    where it gave a category."""
 
     case: str
     npc: bool | None
@@ -38,6 +40,9 @@ class CaseParity:
     score_candidate: float | None = None
     changed: bool = False
     finding_changed: bool = False
+    categories: Mapping[str, str] = field(default_factory=dict)
+    distribution_reference: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    distribution_candidate: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npc_edge.engine.errors import BackendError
 from npc_edge.engine.types import RunnerInfo
+from npc_edge.kernels.launch import DeviceArray
 
 Arrays = dict[str, NDArray[np.float32]]
+
+DeviceArrays = dict[str, DeviceArray]
 
 IMAGE = "image"
 """Name of every network's input: (1, C, Z, Y, X) float32."""
@@ -38,6 +42,23 @@ class Runner(Protocol):
     def at_once(self) -> int:
         """How many windows it likes to be given together, along the first axis; 1: one after the other."""
         ...
+
+
+@runtime_checkable
+class DeviceRunner(Runner, Protocol):
+    """A runner that takes and leaves arrays where a launcher's memory is."""
+
+    def infer_on_device(self, inputs: DeviceArrays) -> DeviceArrays:
+        """Named inputs → all named outputs, in the network's own types, valid until the next call. Queued on
+        the launcher's stream, or done when this returns. BundleError for inputs the network does not take."""
+        ...
+
+
+def infer_on_device(runner: Runner, inputs: DeviceArrays) -> DeviceArrays:
+    """What a runner says of arrays on its device; BackendError for one that takes none."""
+    if not isinstance(runner, DeviceRunner):
+        raise BackendError(f"{runner.describe().backend} takes no arrays on a device", "use another backend")
+    return runner.infer_on_device(inputs)
 
 
 class FakeRunner:

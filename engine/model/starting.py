@@ -8,15 +8,17 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from npc_edge.engine.model.runner import Arrays, Runner
+from npc_edge.engine.model.runner import Arrays, DeviceArrays, Runner, infer_on_device
 from npc_edge.engine.types import RunnerInfo
 
 
 class Starting:
     """Enters runners one after the other in a thread of its own. A context manager that outlives them:
-    leaving it waits for what has begun, and leaves every runner."""
+    leaving it waits for what has begun, and leaves every runner. here: in the caller's thread, at once; for
+    runners that share a GPU context which belongs to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, here: bool = False) -> None:
+        self._here = here
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="npc-edge-start")
         self._open = ExitStack()
 
@@ -38,6 +40,8 @@ class Starting:
 
         What goes wrong is raised to whoever asks: the pair was entered and tried on this machine before, so
         that is a fault of the moment (memory, a file that vanished)."""
+        if self._here:
+            return self._open.enter_context(opened())
         return _Pending(self._pool.submit(lambda: self._open.enter_context(opened())))
 
 
@@ -57,6 +61,9 @@ class _Pending:
 
     def infer(self, inputs: Arrays) -> Arrays:
         return self._runner.result().infer(inputs)
+
+    def infer_on_device(self, inputs: DeviceArrays) -> DeviceArrays:
+        return infer_on_device(self._runner.result(), inputs)
 
     def describe(self) -> RunnerInfo:
         return self._runner.result().describe()

@@ -27,20 +27,28 @@ def fingerprint(
     bundle_sha256: str,
     runner: RunnerInfo | None,
     program_version: str,
+    voxels: str = "cpu",
 ) -> str:
     """Hex SHA-256 over the source images, the bundle, what ran it, versions and the options that matter.
 
     The options' backend, device and precision are wishes; `runner` holds what they became. NIfTI input has
     no UIDs: its voxels and affine stand in for them. Before assembly (a refusal) every image counts.
+    voxels: where the voxel operations ran; on a device they round otherwise.
     """
-    payload = {
+    payload: dict[str, object] = {
         "sources": _sources(study, volumes),
         "bundle": bundle_sha256,
         "runner": None if runner is None else asdict(runner),
         "version": program_version,
         "libraries": {name: _version(name) for name in _LIBRARIES},
-        "options": {"context": options.context, "cranial_nerves": options.cranial_nerves},
+        "options": {
+            "context": options.context,
+            "cranial_nerves": options.cranial_nerves,
+            "prevalence": options.prevalence,
+        },
     }
+    if voxels != "cpu":
+        payload["voxels"] = voxels
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -26,7 +26,8 @@ DEMO_DICOM_CHECK = "demo_dicom"
 @dataclass(frozen=True)
 class RunFacts:
     """How the run went, beside what it found. fingerprint: see `fingerprint.py`. timings_ms: station → ms.
-    memory_plan: network → how its windows went through memory, in words."""
+    memory_plan: network → how its windows went through memory, in words. voxels: where the voxel operations
+    ran."""
 
     version: str
     bundle_name: str
@@ -39,6 +40,7 @@ class RunFacts:
     peak_rss_mb: float
     correlation: str | None
     memory_plan: Mapping[str, str] = field(default_factory=dict)
+    voxels: str = "cpu"
 
 
 @dataclass(frozen=True, eq=False)

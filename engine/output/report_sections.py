@@ -61,11 +61,13 @@ def refusal(doc: ResultDocument) -> Markup:
 def key_facts(outcome: Outcome, doc: ResultDocument) -> Markup:
     """Cards: score, volume, T category under both editions."""
     cards = [_score_card(outcome, doc), _volume_card(doc)]
-    staging = outcome.concluded.staging
-    if staging is not None:
-        for name, item in (("ajcc8", staging.ajcc8), ("ajcc9", staging.ajcc9)):
-            if item is not None:
-                cards.append(_category_card(wording.EDITIONS[name], wording.category(staging, item), item))
+    staging, told = outcome.concluded.staging, doc.staging
+    if staging is not None and told is not None:
+        editions = (("ajcc8", staging.ajcc8, told.ajcc8), ("ajcc9", staging.ajcc9, told.ajcc9))
+        for name, item, entry in editions:
+            if item is not None and entry is not None:
+                words = wording.category(staging, item), wording.set_words(entry)
+                cards.append(_category_card(wording.EDITIONS[name], words, item))
     return tag("dl", cards, class_="facts")
 
 
@@ -92,6 +94,8 @@ def _score_card(outcome: Outcome, doc: ResultDocument) -> Markup | None:
         wording.score_name(outcome),
         f"{detection.probability:.2f}",
         gauge(detection.probability, detection.threshold, (spec.indeterminate_low, spec.indeterminate_high)),
+        tag("p", f"{wording.interval_words(detection)}.", class_="small"),
+        tag("p", f"{moved}.", class_="small") if (moved := wording.prevalence_words(detection)) else None,
         tag("p", words + point_words, class_="small soft"),
     )
 
@@ -107,8 +111,9 @@ def _volume_card(doc: ResultDocument) -> Markup | None:
 _NOTHING_TO_CATEGORISE = "there is no suspicious finding to categorise"
 
 
-def _category_card(edition: str, words: str, item: TCategory) -> Markup:
-    big, _, why = words.partition(" (")
+def _category_card(edition: str, words: tuple[str, str], item: TCategory) -> Markup:
+    """words: the category's, and those of its set."""
+    big, _, why = words[0].partition(" (")
     doubt = tag("p", why.removesuffix(")").capitalize(), class_="small") if why else None
     flag = wording.disagreement(item)
     return _card(
@@ -116,6 +121,7 @@ def _category_card(edition: str, words: str, item: TCategory) -> Markup:
         big,
         doubt,
         distribution(item.distribution),
+        tag("p", f"{words[1]}.", class_="small"),
         tag("p", tag("strong", "Flagged: "), flag, class_="small note") if flag else None,
     )
 
@@ -218,6 +224,7 @@ def run(outcome: Outcome, doc: ResultDocument) -> Markup:
         ("Evidence of the bundle", _EVIDENCE_WORDS[runtime.evidence]),
         ("Intended use", outcome.manifest.intended_use),
         ("Engine", f"npc-edge {runtime.version}, {device.strip()}, {machine.strip()}"),
+        ("Voxel operations", runtime.voxels),
         ("Fallback", runtime.fallback or "none"),
         ("Time before the output was written", _timings(doc)),
         ("Peak memory", f"{runtime.peak_rss_mb:.0f} MB"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 
+from npc_edge.engine.certainty import AtPrevalence, Interval
 from npc_edge.engine.output.outcome import Outcome as Outcome
 from npc_edge.engine.output.outcome import RunFacts as RunFacts
 from npc_edge.engine.output.schema import (
@@ -12,8 +14,10 @@ from npc_edge.engine.output.schema import (
     CalibrationEntry,
     DetectionEntry,
     EvidenceEntry,
+    IntervalEntry,
     NotAssessableEntry,
     OperatingPointEntry,
+    PrevalenceEntry,
     QualityEntry,
     Reason,
     RuntimeEntry,
@@ -118,6 +122,23 @@ def _detection(outcome: Outcome, detection: Detection | None) -> DetectionEntry 
         operating_point=OperatingPointEntry(**spec.operating_point.model_dump()),
         calibration=calibration,
         why=_clean(detection.why),
+        interval=None if detection.interval is None else _interval(detection.interval),
+        interval_not_given=detection.interval_not_given,
+        prevalence=None if detection.moved is None else _at_prevalence(detection.moved),
+        prevalence_not_given=detection.moved_not_given,
+    )
+
+
+def _interval(interval: Interval) -> IntervalEntry:
+    return IntervalEntry(low=round(interval.low, 6), high=round(interval.high, 6), cases=interval.cases)
+
+
+def _at_prevalence(moved: AtPrevalence) -> PrevalenceEntry:
+    return PrevalenceEntry(
+        given=moved.given,
+        fitted=moved.fitted,
+        offset=round(moved.offset, 6),
+        probability=round(moved.probability, 6),
     )
 
 
@@ -161,6 +182,8 @@ def _category(category: TCategory | None) -> TCategoryEntry | None:
             "bound": category.bound,
             "could_be": category.could_be,
             "distribution": {t: round(float(p), 6) for t, p in sorted(category.distribution.items())},
+            "set": None if category.set is None else asdict(category.set),
+            "set_not_given": category.set_not_given,
         }
     )
 
@@ -208,6 +231,7 @@ def _runtime(facts: RunFacts) -> RuntimeEntry:
         backend_version=None if runner is None else runner.version,
         threads=None if runner is None else runner.threads,
         memory_plan=dict(facts.memory_plan),
+        voxels=facts.voxels,
     )
 
 

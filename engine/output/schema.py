@@ -62,13 +62,39 @@ class CalibrationEntry(Closed):
     population: str = ""
 
 
+class IntervalEntry(Closed):
+    """Venn-Abers' p0 and p1, from so many calibration cases of the artefact that ran: one of the two is
+    calibrated. By a method of its own, so `probability` may lie outside."""
+
+    method: Literal["venn-abers"] = "venn-abers"
+    low: Probability
+    high: Probability
+    cases: int
+
+
+class PrevalenceEntry(Closed):
+    """The operator's prevalence (`--prevalence`): probability = sigmoid(calibrated logit + offset). The
+    finding and its threshold go by `detection.probability`, at the fitted prevalence. Label shift only."""
+
+    given: Probability
+    fitted: Probability
+    offset: float
+    probability: Probability
+
+
 class DetectionEntry(Closed):
+    """interval, prevalence null: for the reason beside it; prevalence without one: nobody gave any."""
+
     finding: Finding
     probability: Probability
     threshold: Probability
     operating_point: OperatingPointEntry
     calibration: CalibrationEntry
     why: str = ""
+    interval: IntervalEntry | None = None
+    interval_not_given: str = ""
+    prevalence: PrevalenceEntry | None = None
+    prevalence_not_given: str = ""
 
 
 class TumourEntry(Closed):
@@ -77,13 +103,24 @@ class TumourEntry(Closed):
     components: Annotated[int, Field(ge=0)]
 
 
+class CategorySetEntry(Closed):
+    """T categories that hold the true one in `level` of cases, of every category alike. Empty: none fits, the
+    case is unlike the calibration cases."""
+
+    level: Probability
+    categories: tuple[T, ...]
+
+
 class TCategoryEntry(Closed):
-    """bound at_least: a structure of a higher category is equivocal or not assessable, up to could_be."""
+    """bound at_least: a structure of a higher category is equivocal or not assessable, up to could_be. set
+    null: for the reason beside it."""
 
     t: T
     bound: Literal["exact", "at_least"]
     could_be: T | None
     distribution: dict[T, Probability]
+    set: CategorySetEntry | None = None
+    set_not_given: str = ""
 
 
 class EvidenceEntry(Closed):
@@ -151,6 +188,7 @@ class RuntimeEntry(Closed):
     backend_version: str | None = None
     threads: int | None = None
     memory_plan: dict[str, str] = {}
+    voxels: str = "cpu"
 
 
 class ResultDocument(Closed):

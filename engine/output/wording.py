@@ -6,7 +6,9 @@ calibrated on patients.
 
 from __future__ import annotations
 
+from npc_edge.calibration import conformal, venn_abers
 from npc_edge.engine.output.outcome import Outcome
+from npc_edge.engine.output.schema import DetectionEntry, TCategoryEntry
 from npc_edge.engine.types import NotAssessable, Staging, StructureEvidence, TCategory
 
 NOT_STAGED = "N, M and stage group not assessed"
@@ -87,6 +89,35 @@ def disagreement(item: TCategory) -> str:
         f"The rules give {item.t}; the distribution over probability thresholds peaks at {mode} "
         f"({item.distribution[mode]:.0%}). Look at the evidence."
     )
+
+
+def interval_words(detection: DetectionEntry) -> str:
+    """'Venn-Abers interval 0.99 to 1.00, from 240 calibration cases (1000 are wanted)'."""
+    interval = detection.interval
+    if interval is None:
+        return f"No interval: {detection.interval_not_given}"
+    wanted = f" ({venn_abers.WANTED} are wanted)" if interval.cases < venn_abers.WANTED else ""
+    span = f"{interval.low:.2f} to {interval.high:.2f}"
+    return f"Venn-Abers interval {span}, from {interval.cases} calibration cases{wanted}"
+
+
+def prevalence_words(detection: DetectionEntry) -> str:
+    """The score at the operator's prevalence; '' when nobody gave one."""
+    moved = detection.prevalence
+    if moved is None:
+        why = detection.prevalence_not_given
+        return f"Not moved to the prevalence given: {why}" if why else ""
+    return (
+        f"At a prevalence of {100 * moved.given:g} %: {moved.probability:.2f}, if only the prevalence differs"
+        f" from the calibration set's ({100 * moved.fitted:g} %). The finding does not go by this number"
+    )
+
+
+def set_words(item: TCategoryEntry) -> str:
+    """'T3 or T4 at 90 %', or why there is no set."""
+    if item.set is None:
+        return f"No set of categories: {item.set_not_given}"
+    return conformal.words(item.set.categories, item.set.level)
 
 
 def image_label(series: int | None, instance: int | None, slice_index: int) -> str:

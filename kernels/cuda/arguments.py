@@ -89,6 +89,16 @@ LABELS = np.dtype(
     ],
     align=True,
 )
+MARGIN = np.dtype(
+    [
+        ("logits", "<u8"),
+        ("target", "<u8"),
+        ("count", "<i8"),
+        ("classes", "<i4"),
+        ("code", "<i4"),
+    ],
+    align=True,
+)
 
 FOUND = np.dtype(
     [
@@ -123,6 +133,7 @@ STRUCTS = {
     "GatherParams": GATHER,
     "BlendParams": BLEND,
     "LabelParams": LABELS,
+    "MarginParams": MARGIN,
     "Statistics": FOUND,
 }
 """The name of each struct in the .cuh files."""

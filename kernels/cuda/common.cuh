@@ -128,7 +128,7 @@ NPC_FN Point between(i64 at, int length) {
   return point;
 }
 
-struct Row {  // a row of the target: where it starts in the source
+struct Row {  // where a row of the target starts in the source
   i64 at[3];
 };
 
@@ -137,6 +137,20 @@ NPC_FN Row row_of(const Map& map, int y, int z) {
   NPC_UNROLL(3)
   for (int a = 0; a < 3; ++a) row.at[a] = map.start[a] + map.step[a][1] * y + map.step[a][2] * z;
   return row;
+}
+
+struct TargetRow {  // a row of the target: where it starts in the source, and in the target
+  Row row;
+  i64 target;
+};
+
+template <class Params>
+NPC_FN TargetRow target_row(const Params& p, int row) {
+  const int z = row / p.height, y = row - z * p.height;
+  TargetRow state;
+  state.row = row_of(p.map, y, z);
+  state.target = static_cast<i64>(row) * p.width;
+  return state;
 }
 
 NPC_FN float mix(float near, float far, float part) { return near + (far - near) * part; }

@@ -7,6 +7,8 @@ arrays and ours are the same memory. Built, not executed: no GPU was at hand (do
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -36,7 +38,7 @@ class CudaCoreLauncher:
             from cuda.bindings import driver
         except ImportError as error:
             raise LaunchError(f"cuda.core is not installed ({error}); pip install 'npc-edge[gpu]'") from error
-        self._core, self._driver = cuda.core, driver
+        self._core, self._driver, self._ordinal = cuda.core, driver, ordinal
         try:
             self._device = cuda.core.Device(ordinal)
             self._device.set_current()
@@ -56,6 +58,36 @@ class CudaCoreLauncher:
         """What its kernels are compiled for, such as "sm_90"."""
         return f"sm_{self._device.arch}"
 
+    @property
+    def place(self) -> str:
+        """The GPU's memory."""
+        return f"cuda:{self._ordinal}"
+
+    @property
+    def handle(self) -> int:
+        """The CUstream."""
+        return int(self.stream.handle)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """The primary context becomes the calling thread's, and stays it: every runtime here uses it."""
+        try:
+            self._core.Device(self._ordinal).set_current()
+        except (RuntimeError, _cuda_error()) as error:
+            raise LaunchError(f"GPU {self._ordinal} does not answer: {error}") from error
+        yield
+
+    def load(self) -> None:
+        """Some 30 ms a source file."""
+        for operation in source.OPERATIONS:
+            self._load(next(iter(source.kernels(operation))))
+
+    def free_mb(self) -> float | None:
+        """As the driver says; other programs' memory is not free."""
+        status, free, _ = self._driver.cuMemGetInfo()
+        self._check((status,), "asking for free memory")
+        return float(free) / 1e6
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> CudaArray:
         """Memory of the device's pool, given back in the stream's order."""
         kind = np.dtype(dtype)
@@ -68,7 +100,10 @@ class CudaCoreLauncher:
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Page-locked memory; its copies run while the host goes on."""
         kind = np.dtype(dtype)
-        buffer = self._core.LegacyPinnedMemoryResource().allocate(max(prod(shape) * kind.itemsize, 1))
+        try:
+            buffer = self._core.LegacyPinnedMemoryResource().allocate(max(prod(shape) * kind.itemsize, 1))
+        except _cuda_error() as error:
+            raise LaunchError(f"no page-locked memory for {shape} {kind}: {error}") from error
         raw = (ctypes.c_uint8 * buffer.size).from_address(int(buffer.handle))
         raw.owner = buffer  # a ctypes array keeps what is set on it
         return np.frombuffer(raw, dtype=kind, count=prod(shape)).reshape(shape)
@@ -112,6 +147,20 @@ class CudaCoreLauncher:
         except _cuda_error() as error:
             raise LaunchError(f"{kernel} was not launched: {error}") from error
 
+    def capture(self, queue: Callable[[], None]) -> Callable[[], None]:
+        """A CUDA graph of what `queue` queues on this stream. `queue` may raise errors of its own."""
+        try:
+            builder = self.stream.create_graph_builder()
+            try:
+                builder.begin_building()
+                queue()
+                graph = builder.end_building().complete()
+            finally:
+                builder.close()  # ends a capture that something broke off
+        except _cuda_error() as error:
+            raise LaunchError(f"no graph was captured: {error}") from error
+        return lambda: self._replay(graph)
+
     def mark(self) -> Any:
         """An event."""
         return self.stream.record(options=self._core.EventOptions(timing_enabled=True))
@@ -129,6 +178,12 @@ class CudaCoreLauncher:
             raise LaunchError(f"a kernel failed: {error}") from error
         self._kept.clear()
 
+    def _replay(self, graph: Any) -> None:
+        try:
+            graph.launch(self.stream)
+        except _cuda_error() as error:
+            raise LaunchError(f"a graph was not launched: {error}") from error
+
     def _load(self, kernel: str) -> tuple[Any, str]:
         operation, _ = source.home(kernel)
         try:
@@ -139,9 +194,9 @@ class CudaCoreLauncher:
             raise LaunchError(str(error)) from error
         return self._kernels[kernel]
 
-    def _check(self, given: tuple[Any, ...]) -> None:
+    def _check(self, given: tuple[Any, ...], what: str = "a copy") -> None:
         if given[0] != self._driver.CUresult.CUDA_SUCCESS:
-            raise LaunchError(f"a copy failed: {given[0].name}")
+            raise LaunchError(f"{what} failed: {given[0].name}")
 
 
 def _cuda_error() -> type[Exception]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -52,22 +54,57 @@ def build(folder: Path, options: Sequence[str] = OPTIMISED) -> Path:
 
 
 class HostLauncher:
-    """A Launcher (see `kernels.launch`) whose device is the processor; `threads` of OpenMP."""
+    """A Launcher (see `kernels.launch`) whose device is the processor; `threads` of OpenMP.
 
-    def __init__(self, library: Path, threads: int = 1) -> None:
+    memory_mb: how much there is, as a GPU has an end too; None: as much as the machine has. held_bytes: of
+    all arrays that somebody still holds.
+    """
+
+    def __init__(self, library: Path, threads: int = 1, memory_mb: float | None = None) -> None:
         self.library = ctypes.CDLL(str(library))
         self.threads = threads
+        self.memory_mb = memory_mb
+        self.held_bytes = 0
 
     @property
     def device(self) -> str:
         """What runs the kernels."""
         return f"processor, {self.threads} threads"
 
+    @property
+    def place(self) -> str:
+        """The host's memory."""
+        return "cpu"
+
+    @property
+    def handle(self) -> int:
+        """No stream."""
+        return 0
+
+    def current(self) -> AbstractContextManager[None]:
+        """Every thread works on it."""
+        return nullcontext()
+
+    def load(self) -> None:
+        """They are compiled."""
+
+    def free_mb(self) -> float | None:
+        """What is left of `memory_mb`."""
+        return None if self.memory_mb is None else self.memory_mb - self.held_bytes / 1e6
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
-        """Ordinary memory."""
+        """Ordinary memory. LaunchError when less than that is left."""
         kind = np.dtype(dtype)
-        raw = np.empty(prod(shape) * kind.itemsize, dtype=np.uint8)
+        size, left = prod(shape) * kind.itemsize, self.free_mb()
+        if left is not None and size > 1e6 * left:
+            raise LaunchError(f"no memory for {shape} {kind}: {left:.0f} MB are free")
+        raw = np.empty(size, dtype=np.uint8)
+        self.held_bytes += size
+        weakref.finalize(raw, self._given_back, size)
         return DeviceArray(raw.ctypes.data, shape, kind, raw)
+
+    def _given_back(self, size: int) -> None:
+        self.held_bytes -= size
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Ordinary memory."""
@@ -94,6 +131,10 @@ class HostLauncher:
         run = getattr(self.library, kernel)
         run.argtypes, run.restype = [ctypes.c_char_p, ctypes.c_int], None
         run(packed(arguments), self.threads)
+
+    def capture(self, queue: Callable[[], None]) -> Callable[[], None]:
+        """There are no graphs."""
+        return queue
 
     def mark(self) -> float:
         """The time, in seconds."""

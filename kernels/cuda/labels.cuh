@@ -15,11 +15,6 @@ struct LabelParams {
   float threshold;     // for labels by threshold: the probability at which a voxel is 1
 };
 
-struct LabelRow {
-  Row row;
-  i64 target;
-};
-
 struct Cell {  // the eight voxels around a point
   i64 first, dx, dy, dz;
   float x, y, z;
@@ -39,15 +34,9 @@ NPC_FN float interpolated(const T* __restrict__ logits, const Cell& c) {
 }
 
 struct OnGrid {
-  typedef LabelRow State;
+  typedef TargetRow State;
   static const int AT_ONCE = 1;
-  NPC_FN State row(const LabelParams& p, int row) {
-    const int z = row / p.height, y = row - z * p.height;
-    State state;
-    state.row = row_of(p.map, y, z);
-    state.target = static_cast<i64>(row) * p.width;
-    return state;
-  }
+  NPC_FN State row(const LabelParams& p, int row) { return target_row(p, row); }
   NPC_FN bool cell(const LabelParams& p, const State& state, int x, Cell* cell) {
     Point point[3];
     NPC_UNROLL(3)

@@ -33,7 +33,8 @@ from npc_edge.kernels.windows import axis_weight
 
 _METHODS = {"percentile": 0, "zscore": 1, "zscore-nonzero": 2}
 _COUNTED = {"percentile": 0, "zscore": 1, "zscore-nonzero": 2}
-_MOST_VOXELS = 2**28
+MOST_VOXELS = 2**28
+"""Values that statistics are taken of, and that one look goes over, at most."""
 _SPLINE_EDGE = 2
 _POLE = np.sqrt(3) - 2
 _SPLINE_RADIUS = 14  # 0.268 to the 15th is 3e-9: below float32
@@ -51,11 +52,14 @@ class Operations:
         self.launcher.copy_in(target, array)
         return target
 
-    def upload_slices(self, slices: Iterable[NDArray[Any]], shape: Shape) -> DeviceArray:
+    def upload_slices(
+        self, slices: Iterable[NDArray[Any]], shape: Shape, staged: NDArray[Any] | None = None
+    ) -> DeviceArray:
         """A volume (Z, Y, X) float32 from slices (Y, X) as they are decoded: each is on its way to the device
-        while the next is decoded. ValueError unless there are as many as the shape says."""
+        while the next is decoded. ValueError unless there are as many as the shape says. staged: page-locked
+        memory of that shape to pass them through, free since the last `synchronize`; None: made for it."""
         target = self.launcher.empty(shape, np.float32)
-        staged = self.launcher.pinned(shape, np.float32)
+        staged = self.launcher.pinned(shape, np.float32) if staged is None else staged
         done = 0
         for done, one in enumerate(slices, start=1):
             if done > shape[0]:
@@ -190,8 +194,16 @@ class Operations:
         self.launcher.launch(f"npc_gather_{SUFFIX[volume.dtype]}", struct, rows(target))
         return target
 
-    def blend(self, windows: DeviceArray, starts: Starts, target: DeviceArray, first: int = 0) -> None:
-        """windows (n, K, z, y, x) → target (K, slices, Y, X) float32, its slices beginning at `first`.
+    def blend(
+        self,
+        windows: DeviceArray,
+        starts: Starts,
+        target: DeviceArray,
+        first: int = 0,
+        slices: int | None = None,
+    ) -> None:
+        """windows (n, K, z, y, x) → a slab of float32 slices that begins at `first`: target (K, slices, Y, X)
+        is that slab; where `slices` says how many there are, target is the whole volume, the rest untouched.
 
         starts: first voxels along z, y and x, every combination a window, z slowest. They must cover the
         slab; those that miss it may be left out, so only a slab's windows need be in memory.
@@ -199,27 +211,31 @@ class Operations:
         shaped(windows, 5, windows.dtype)
         if windows.shape[0] != prod(len(axis) for axis in starts) or windows.shape[1] != target.shape[0]:
             raise ValueError(f"windows {windows.shape} do not fit their places or {target.shape}")
-        size = windows.shape[2:]
-        lows = (first, 0, 0)
-        for low, length, axis, window in zip(lows, target.shape[1:], starts, size, strict=True):
+        size, plane = windows.shape[2:], prod(target.shape[2:])
+        depth, skipped = (target.shape[1], 0) if slices is None else (slices, first)
+        if skipped + depth > target.shape[1]:
+            raise ValueError(f"slices {first}:{first + depth} leave a volume of {target.shape[1]}")
+        lows, lengths = (first, 0, 0), (depth, *target.shape[2:])
+        for low, length, axis, window in zip(lows, lengths, starts, size, strict=True):
             covering(low, length, axis, window)
+        work = rows(target) // target.shape[1] * depth
         weights = self.upload(np.concatenate([axis_weight(n) for n in size]).astype(np.float32))
         places = self.upload(np.concatenate([np.asarray(axis, dtype=np.int32) for axis in starts]))
         struct = made(
             arguments.BLEND,
             windows=windows.pointer,
-            target=target.pointer,
+            target=target.pointer + skipped * plane * target.dtype.itemsize,
             weights=weights.pointer,
             starts=places.pointer,
             channel=prod(target.shape[1:]),
-            depth=target.shape[1],
+            depth=depth,
             first=first,
             channels=windows.shape[1],
             window=size[::-1],
             count=[len(axis) for axis in reversed(starts)],
-            **lines(target),
+            **{**lines(target), "rows": work},
         )
-        self.launcher.launch(f"npc_blend_{SUFFIX[windows.dtype]}", struct, rows(target))
+        self.launcher.launch(f"npc_blend_{SUFFIX[windows.dtype]}", struct, work)
 
     def labels(self, logits: DeviceArray, grids: Grids) -> DeviceArray:
         """logits (K, Z, Y, X) → (Z, Y, X) uint8 on the target grid: the class whose interpolated logit is
@@ -250,10 +266,37 @@ class Operations:
         self.launcher.launch(f"npc_threshold_{SUFFIX[logit.dtype]}", struct, rows(mask))
         return probability, mask
 
+    def probability(self, logit: DeviceArray, grids: Grids) -> DeviceArray:
+        """The probability alone: what `threshold` gives, without a mask."""
+        shaped(logit, 3, logit.dtype)
+        target = self.launcher.empty(grids.target_shape, np.float32)
+        fields = predictions(logit.shaped(1, *logit.shape), grids, target)
+        struct = made(arguments.LABELS, probability=target.pointer, **fields)
+        self.launcher.launch(f"npc_threshold_{SUFFIX[logit.dtype]}", struct, rows(target))
+        return target
+
+    def margin(self, logits: DeviceArray, code: int) -> DeviceArray:
+        """logits (K, Z, Y, X) → (Z, Y, X) float32: the softmax over all classes as one logit, log p / (1 - p)
+        of class `code`. ValueError unless there are two classes and that is one of them."""
+        shaped(logits, 4, logits.dtype)
+        if not 0 <= code < logits.shape[0] or logits.shape[0] < 2:
+            raise ValueError(f"{logits.shape[0]} classes have no class {code} against others")
+        target = self.launcher.empty(logits.shape[1:], np.float32)
+        struct = made(
+            arguments.MARGIN,
+            logits=logits.pointer,
+            target=target.pointer,
+            count=prod(target.shape),
+            classes=logits.shape[0],
+            code=code,
+        )
+        self.launcher.launch(f"npc_margin_{SUFFIX[logits.dtype]}", struct, prod(target.shape))
+        return target
+
     def _found(self, values: DeviceArray, rule: Rule) -> tuple[DeviceArray, np.void]:
         count = prod(values.shape)
-        if not 0 < count <= _MOST_VOXELS:
-            raise ValueError(f"statistics are of 1 to {_MOST_VOXELS} values, not {count}")
+        if not 0 < count <= MOST_VOXELS:
+            raise ValueError(f"statistics are of 1 to {MOST_VOXELS} values, not {count}")
         empty = np.zeros((), dtype=arguments.FOUND)
         empty["range"] = (0xFFFFFFFF, 0)
         found = self.upload(empty)

@@ -7,6 +7,8 @@ from source, with a C++ compiler and the CUDA headers. Built, not executed: no G
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -50,6 +52,8 @@ class PyCudaLauncher:
             self.stream = driver.Stream() if stream is None else stream
         except driver.Error as error:
             raise LaunchError(f"GPU {ordinal} does not answer: {error}") from error
+        self._context = driver.Context.get_current() if self._retained is None else self._retained
+        self._ordinal = ordinal if self._retained is not None else _ordinal(driver, self._device)
         attribute = driver.device_attribute.MULTIPROCESSOR_COUNT
         self._processors = int(self._device.get_attribute(attribute))
         self._kernels: dict[str, tuple[Any, str]] = {}
@@ -66,6 +70,40 @@ class PyCudaLauncher:
         major, minor = self._device.compute_capability()
         return f"sm_{major}{minor}"
 
+    @property
+    def place(self) -> str:
+        """The GPU's memory."""
+        return f"cuda:{self._ordinal}"
+
+    @property
+    def handle(self) -> int:
+        """The CUstream."""
+        return int(self.stream.handle)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """The context is pushed where the calling thread has none, and popped again."""
+        if self._driver.Context.get_current() is not None:
+            yield
+            return
+        self._call(self._context.push)
+        try:
+            yield
+        finally:
+            self._context.pop()
+
+    def load(self) -> None:
+        """Some 30 ms a source file."""
+        for operation in source.OPERATIONS:
+            self._load(next(iter(source.kernels(operation))))
+
+    def free_mb(self) -> float | None:
+        """As the driver says; other programs' memory is not free."""
+        try:
+            return float(self._driver.mem_get_info()[0]) / 1e6
+        except self._driver.Error as error:
+            raise LaunchError(f"the GPU does not say what memory is free: {error}") from error
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> CudaArray:
         """Memory of the context; it is freed no earlier than the next `synchronize`, for kernels may be using
         it."""
@@ -79,7 +117,10 @@ class PyCudaLauncher:
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Page-locked memory; its copies run while the host goes on."""
-        return np.asarray(self._driver.pagelocked_empty(shape, np.dtype(dtype)))
+        try:
+            return np.asarray(self._driver.pagelocked_empty(shape, np.dtype(dtype)))
+        except self._driver.Error as error:
+            raise LaunchError(f"no page-locked memory for {shape} {np.dtype(dtype)}: {error}") from error
 
     def copy_in(self, target: DeviceArray, host: NDArray[Any]) -> None:
         """Queued; pageable memory is read before this returns, page-locked memory later."""
@@ -104,6 +145,10 @@ class PyCudaLauncher:
         function, kind = self._kernels.get(kernel) or self._load(kernel)
         grid, block = (blocks(kind, work, self._processors), 1), (THREADS, 1, 1)
         self._call(function.prepared_async_call, grid, block, self.stream, packed(arguments))
+
+    def capture(self, queue: Callable[[], None]) -> Callable[[], None]:
+        """PyCUDA has no documented way to capture a stream: nothing is captured."""
+        return queue
 
     def mark(self) -> Any:
         """An event."""
@@ -145,3 +190,9 @@ class PyCudaLauncher:
             function(*given)
         except self._driver.Error as error:
             raise LaunchError(f"the GPU refused: {error}") from error
+
+
+def _ordinal(driver: Any, device: Any) -> int:
+    """The driver's number of a device."""
+    numbers = range(driver.Device.count())
+    return next(n for n in numbers if driver.Device(n).pci_bus_id() == device.pci_bus_id())

@@ -23,11 +23,6 @@ struct ResampleParams {
   int method;
 };
 
-struct ResampleRow {
-  Row row;
-  i64 target;
-};
-
 template <class Out>
 NPC_FN void place(const ResampleParams& p, i64 at, float value) {
   if (p.scale) value = normalised(value, *p.scale, p.method);
@@ -36,15 +31,9 @@ NPC_FN void place(const ResampleParams& p, i64 at, float value) {
 
 // The row of a target and the point of each x on it; false: outside the source.
 struct Sampling {
-  typedef ResampleRow State;
+  typedef TargetRow State;
   static const int AT_ONCE = 1;
-  NPC_FN State row(const ResampleParams& p, int row) {
-    const int z = row / p.height, y = row - z * p.height;
-    State state;
-    state.row = row_of(p.map, y, z);
-    state.target = static_cast<i64>(row) * p.width;
-    return state;
-  }
+  NPC_FN State row(const ResampleParams& p, int row) { return target_row(p, row); }
   NPC_FN bool point(const ResampleParams& p, const State& state, int x, i64* at) {
     bool inside = true;
     NPC_UNROLL(3)

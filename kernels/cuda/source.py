@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 """The folder of the .cu and .cuh files; they are installed with the package."""
 
-OPERATIONS = ("blend", "filter", "gather", "labels", "normalise", "resample", "statistics")
+OPERATIONS = ("blend", "filter", "gather", "labels", "margin", "normalise", "resample", "statistics")
 """One .cu file each; its bodies lie in a .cuh of the same name."""
 
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_120")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npc_edge.calibration.conformal import CATEGORIES, Conformal, NotAllowed, fit_conformal
+from npc_edge.calibration.conformal import CATEGORIES, Conformal, NotAllowed, fit_conformal, why_not, words
 
 FREQUENT = (0.4, 0.3, 0.2, 0.1)
 
@@ -44,7 +44,32 @@ def test_every_category_is_covered(coverage: float, sharpness: float, seed: int)
 
 def test_too_few_cases_of_a_category_are_said_and_nothing_is_fitted() -> None:
     found = fit_conformal(*drawn((40, 120, 100, 99), 1))
-    assert found == NotAllowed("not allowed: 40 cases of T1, 99 cases of T4, 100 wanted")
+    assert isinstance(found, NotAllowed)
+    assert found.reason == (
+        "not allowed: 40 cases of T1, 99 of T4 in the calibration set; 100 of each are needed"
+    )
+    assert found.cases == {"T1": 40, "T2": 120, "T3": 100, "T4": 99}
+    assert why_not({"T1": 12, "T2": 100}, 0.9) == (
+        "not allowed: 12 cases of T1 in the calibration set; 100 are needed"
+    )
+    assert why_not({"T1": 1, "T2": 0}, 0.9).startswith("not allowed: 1 case of T1, 0 of T2 in the")
+    assert why_not({"T1": 100, "T2": 100}, 0.9) == ""
+
+
+def test_a_coarse_distribution_covers_more_and_never_less() -> None:
+    """As the sweep of the rules gives it: shares of 9 votes, full of ties."""
+    hits = np.zeros(4)
+    for seed in range(40):
+        fitted = fit_conformal(*coarse(drawn((100,) * 4, seed)))
+        assert isinstance(fitted, Conformal)
+        for case, name in zip(*coarse(drawn((50,) * 4, seed + 500)), strict=True):
+            hits[CATEGORIES.index(name)] += name in fitted.categories(case)
+    assert (hits / (40 * 50) >= 0.9 - 0.01).all()
+
+
+def coarse(cases):
+    distributions, truth = cases
+    return [{t: (round(9 * p) + 0.5) / 11 for t, p in d.items()} for d in distributions], truth
 
 
 def test_a_coverage_that_the_cases_cannot_give_is_refused() -> None:
@@ -66,6 +91,7 @@ def test_words() -> None:
     assert fitted.words({"T2": 0.4, "T3": 0.4, "T4": 0.2}) == "T2, T3 or T4 at 90 %"
     assert fitted.words({"T1": 0.9}) == "T1 at 90 %"
     assert fitted.words({}) == "no T category fits at 90 %"
+    assert words(("T1",), 0.995) == "T1 at 99.5 %"
 
 
 def test_wrong_input_is_refused() -> None:

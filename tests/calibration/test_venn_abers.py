@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
-from npc_edge.calibration.venn_abers import fit_venn_abers
+from npc_edge.calibration.venn_abers import LEAST, WANTED, fit_venn_abers, why_not
 
 Floats = NDArray[np.float64]
 
@@ -65,6 +65,32 @@ def test_the_one_number_lies_between_and_is_the_regret_minimum() -> None:
     assert ((low <= one) & (one <= high)).all()
     regret_if_positive, regret_if_negative = np.log(high / one), np.log((1 - low) / (1 - one))
     np.testing.assert_allclose(regret_if_positive, regret_if_negative, atol=1e-12)
+
+
+def test_only_scores_at_which_something_steps_are_kept() -> None:
+    """Where the labels run against the scores all is one step; what is left out changes nothing."""
+    x, y = drawn(400, 9)
+    fitted = fit_venn_abers(x, y)
+    assert len(fitted.scores) < 300
+    assert set(fitted.scores) <= set(x.tolist())
+    for score in x[:40]:
+        low, high = fitted.interval(score)
+        assert float(low) == pytest.approx(by_definition(x, y, score, 0.0), abs=1e-9)
+        assert float(high) == pytest.approx(by_definition(x, y, score, 1.0), abs=1e-9)
+
+
+@pytest.mark.parametrize(("count", "width"), [(LEAST, 0.10), (WANTED, 0.025)])
+def test_the_least_number_of_cases_is_what_its_reason_says(count: int, width: float) -> None:
+    """Two normals apart by 2.33 standard deviations: AUC 0.95."""
+    widths = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        y = np.arange(count) % 2
+        low, high = fit_venn_abers(random.normal(2.33 * y, 1), y).interval(random.normal(2.33 * y, 1))
+        widths.append(float((high - low).mean()))
+    assert np.mean(widths) == pytest.approx(width, rel=0.15)
+    assert why_not(count) == ""
+    assert why_not(LEAST - 1) == "not allowed: 99 calibration cases; 100 are needed"
 
 
 def test_one_kind_of_case_is_refused() -> None:

@@ -48,6 +48,7 @@ def test_patients_are_found_and_what_the_archiver_left_is_not(cohort: Path) -> N
     assert set(cases[0].series) == {"T1", "T2", "T2FS", "T1C"}
     assert all(c.npc is True and c.mask is not None and c.mask.name == "ROI-T1.nii" for c in cases)
     assert find_cases(cohort, "T2")[0].mask is None
+    assert cases[0].categories == {}  # nobody says
 
 
 def test_the_mask_lies_where_the_tumour_is(cohort: Path, reader: Reader, tmp_path: Path) -> None:

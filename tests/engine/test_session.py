@@ -9,6 +9,7 @@ from threading import Event
 import numpy as np
 import pytest
 import quantizable
+import tiny_bundle
 
 from npc_edge.bench.phantom.study import PhantomSpec, write_phantom
 from npc_edge.engine import Options, Session
@@ -137,6 +138,23 @@ def test_options_that_change_a_number_change_the_fingerprint(
     assert recorded.recorded is not None
     assert recorded.recorded.record is not None
     assert recorded.recorded.record.features.keys() >= {"t1.median", "t2.iqr"}
+
+
+@pytest.mark.parametrize("prevalence", [0.0, 1.0, 5.0, -0.1, float("nan")])
+def test_a_prevalence_that_cannot_be_is_a_usage_error(tmp_path: Path, prevalence: float) -> None:
+    with (
+        pytest.raises(UsageError, match="between 0 and 1"),
+        Session(options=Options(state=tmp_path / "s", prevalence=prevalence)),
+    ):
+        pass
+
+
+def test_a_bundle_without_a_probability_takes_no_prevalence(tmp_path: Path) -> None:
+    root = tiny_bundle.write_parts(tmp_path / "bundle")
+    pack(root, tiny_bundle.manifest(), None)
+    options = Options(state=tmp_path / "s", allow_unsigned=True, prevalence=0.05)
+    with pytest.raises(UsageError, match="no probability"), Session(root, options):
+        pass
 
 
 def test_a_full_output_folder_is_left_alone(session: Session, study: Path, tmp_path: Path) -> None:

@@ -27,7 +27,12 @@ NAMES = ("locator", "npc")
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     root = tiny_bundle.write_parts(tmp_path_factory.mktemp("trial") / "bundle")
-    pack(root, tiny_bundle.manifest(), None)
+    labels = [
+        {"code": code, "name": name, "structure": name, "side": "midline", "colour": [9, 9, 9]}
+        for code, name in ((1, "nasopharynx"), (2, "clivus"))
+    ]
+    staging = {"rules": "1", "thresholds": [0.5]}
+    pack(root, tiny_bundle.manifest(labels=labels, staging=staging), None)
     return load(root, allow_unsigned=True)
 
 
@@ -54,6 +59,11 @@ def test_the_same_runners_lose_nothing(bundle: Bundle, cohort: Path, runners: Ma
     sick, healthy = cases
     assert sick.dice_reference == sick.dice_candidate is not None
     assert healthy.dice_reference is None
+    assert sick.categories == {"ajcc8": "T2", "ajcc9": "T2"}
+    assert healthy.categories == {}
+    assert sick.distribution_reference == sick.distribution_candidate
+    assert {sum(d.values()) for d in sick.distribution_reference.values()} == {1.0}
+    assert set(sick.distribution_reference) == {"ajcc8", "ajcc9"}
     assert judge(cases)
 
 

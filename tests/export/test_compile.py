@@ -1,4 +1,4 @@
-"""Engines: built without a GPU, recorded as never executed, all or none; refusals are one clear line."""
+"""Engines: built without a GPU, never said to have run, all or none; refusals are one clear line."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,16 +20,22 @@ from cli import PROGRAM, run
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from npc_edge.engine.errors import BackendError, BundleError, UsageError
-from npc_edge.engine.model import acceptance
 from npc_edge.engine.model.bundle import Bundle, load
+from npc_edge.engine.model.engines import verify_engines
+from npc_edge.engine.model.manifest import Artefact
 from npc_edge.engine.model.runners.tensorrt_build import TensorRt, load_tensorrt
-from npc_edge.engine.types import Options
-from npc_edge.export.compile import Wanted, Watching, compile_bundle
+from npc_edge.engine.remembered import Remembered
+from npc_edge.export.compile import Wanted, Watching, compile_bundle, engine_file
 from npc_edge.export.pack import pack
 from npc_edge.export.sign import public_bytes, write_keys
 
 KINDS = ("fp32", "int8-u8s8", "int8-s8s8")
 KEY = Ed25519PrivateKey.generate()
+ENGINE = {
+    "precision": "fp16",
+    "format": "engine",
+    "engine": {"runtime": "tensorrt", "runtime_version": "11.0", "compute_capability": "sm89"},
+}
 
 
 @pytest.fixture
@@ -64,7 +71,8 @@ def test_engines_join_the_bundle_as_built_and_never_executed(root: Path, rtx: Te
     done: list[str] = []
     watching = Watching(lambda file, all_: told.append((file, all_)), lambda b: done.append(b.artefact.file))
     built = compile_bundle(opened(root), wanted, rtx, KEY, watching)
-    names = [f"artefacts/npc.{p}.{sm}.engine" for p in wanted.precisions for sm in wanted.targets]
+    names = [engine_file("npc", p, sm, rtx) for p in wanted.precisions for sm in wanted.targets]
+    assert names[0] == f"artefacts/npc.fp32.sm86.tensorrt-rtx-{rtx.version}.engine"
     assert [one.artefact.file for one in built] == names == done
     assert sorted(path.name for path in root.parent.iterdir()) == ["bundle"]
     after = digests(root)
@@ -74,18 +82,17 @@ def test_engines_join_the_bundle_as_built_and_never_executed(root: Path, rtx: Te
     manifest = json.loads((root / "manifest.json").read_text())
     engines = [a for a in manifest["networks"][0]["artefacts"] if a["format"] == "engine"]
     assert [(a["file"], a["precision"], a["engine"]["compute_capability"]) for a in engines] == [
-        (f"artefacts/npc.{p}.{sm}.engine", p, sm) for p in wanted.precisions for sm in wanted.targets
+        (engine_file("npc", p, sm, rtx), p, sm) for p in wanted.precisions for sm in wanted.targets
     ]
     for engine, one in zip(engines, built, strict=True):
         assert manifest["files"][engine["file"]] == after[engine["file"]]
+        assert set(engine["engine"]) == {"runtime", "runtime_version", "compute_capability"}
         assert engine["engine"]["runtime"] == "tensorrt-rtx"
         assert engine["engine"]["runtime_version"] == rtx.version
-        assert engine["engine"]["executed"] is False
         assert engine["parity"] == []
         assert (root / engine["file"]).stat().st_size == one.size > 1000
-    results = acceptance.verify(opened(root), Options(backend="onnxruntime", threads=1))
-    skipped = [result for result in results if result.file in names]
-    assert len(skipped) == 4
+    skipped = verify_engines(opened(root), Remembered(root.parent))
+    assert [result.file for result in skipped] == names
     assert all(r.status == "skipped" and r.why.startswith("built, not executed: no ") for r in skipped)
     fractions = [fraction for _, fraction in told]
     assert fractions == sorted(fractions)
@@ -113,11 +120,27 @@ def test_a_locator_without_the_precision_is_built_in_fp32(tmp_path: Path, rtx: T
         compile_bundle(opened(root), Wanted(("sm86",), ("int8-s8s8",)), rtx, KEY)
 
 
-def test_building_again_replaces_the_engine(root: Path, rtx: TensorRt) -> None:
-    for _ in range(2):
-        compile_bundle(opened(root), Wanted(("sm86",)), rtx, KEY)
-    artefacts = opened(root).manifest.networks[0].artefacts
-    assert [a.file for a in artefacts if a.format == "engine"] == ["artefacts/npc.int8-s8s8.sm86.engine"]
+def test_building_again_replaces_the_engine_and_another_version_stands_beside_it(
+    root: Path, rtx: TensorRt
+) -> None:
+    """A site that has the older runtime goes on with the engine that fits it."""
+    newer = TensorRt(rtx.module, rtx.name, "9.9")
+    for trt in (rtx, rtx, newer):
+        compile_bundle(opened(root), Wanted(("sm86",)), trt, KEY)
+    engines = [a for a in opened(root).manifest.networks[0].artefacts if a.engine is not None]
+    assert [a.file for a in engines] == [engine_file("npc", "int8-s8s8", "sm86", t) for t in (rtx, newer)]
+    assert [a.engine.runtime_version for a in engines if a.engine] == [rtx.version, "9.9"]
+    assert len(list((root / "artefacts").glob("*.engine"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "named"), [("10.3.0.post1", "10.3.0.post1"), ("11.0+cu13_a", "11.0.cu13.a")]
+)
+def test_the_name_says_what_the_engine_fits(version: str, named: str) -> None:
+    trt = TensorRt(None, "tensorrt", version)
+    file = engine_file("npc", "fp16", "sm89", trt)
+    assert file == f"artefacts/npc.fp16.sm89.tensorrt-{named}.engine"
+    assert Artefact.model_validate({**ENGINE, "file": file}).file == file
 
 
 @pytest.mark.parametrize("target", ["sm90", "sm999"])
@@ -171,12 +194,14 @@ def test_the_command_signs_anew_and_says_what_it_built(root: Path, tmp_path: Pat
     assert "trusted key" in refused.stderr
     ran = run("compile", root, *asked, *state, "--allow-unsigned")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "artefacts/npc.int8-s8s8.sm86.engine" in ran.stdout
+    assert engine_file("npc", "int8-s8s8", "sm86", rtx) in ran.stdout
     assert "built, not executed" in ran.stdout
     told = run("verify", root, *state, "--allow-unsigned", "--json")
     assert told.returncode == 0, told.stderr
     engine = [a for a in json.loads(told.stdout)["artefacts"] if a["file"].endswith(".engine")]
-    assert [a["status"] for a in engine] == ["skipped"]
+    assert [(a["status"], a["why"].partition(": ")[0]) for a in engine] == [
+        ("skipped", "built, not executed")
+    ]
 
 
 def test_a_full_disk_leaves_the_bundle_as_it_was(root: Path, tmp_path: Path, rtx: TensorRt) -> None:
@@ -201,21 +226,25 @@ def test_a_terminal_sees_a_bar_and_the_lines_after_it(root: Path, tmp_path: Path
     private, _ = write_keys(tmp_path / "site")
     asked = ["--target", "sm86,sm89", "--precision", "int8", "--key", private, "--allow-unsigned"]
     ours, theirs = pty.openpty()
-    ran = subprocess.run(
+    ran = subprocess.Popen(
         [*PROGRAM, "compile", root, *asked, "--state", tmp_path / "state"],
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,
-        check=True,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "140"},
     )
     os.close(theirs)
-    shown = os.read(ours, 1 << 20).decode()
+    read = b""
+    with suppress(OSError):  # how Linux ends a terminal whose other side is closed
+        while part := os.read(ours, 1 << 16):
+            read += part
     os.close(ours)
-    assert "artefacts/npc.int8-s8s8.sm89.engine ━" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    assert [line.split(":")[0][-11:] for line in ran.stdout.splitlines()[:2]] == [
-        "sm86.engine",
-        "sm89.engine",
+    told, _ = ran.communicate()
+    assert ran.returncode == 0
+    shown = read.decode()
+    assert f"{engine_file('npc', 'int8-s8s8', 'sm89', rtx)} ━" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert [line.split(":")[0] for line in told.splitlines()[:2]] == [
+        engine_file("npc", "int8-s8s8", sm, rtx) for sm in ("sm86", "sm89")
     ]
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import cli
 import onnx
@@ -27,8 +28,10 @@ from npc_edge.engine.model.bundle import load
 from npc_edge.engine.model.manifest import Artefact
 from npc_edge.engine.model.metrics import relative_error
 from npc_edge.engine.model.parity import Limits
-from npc_edge.engine.model.runners import instruction_set
-from npc_edge.engine.site import accept
+from npc_edge.engine.model.runner import FakeRunner
+from npc_edge.engine.model.runners import instruction_set, open_pair
+from npc_edge.engine.model.runners.pairs import REFERENCE
+from npc_edge.engine.site import Candidate, accept, hold
 from npc_edge.engine.types import Options
 from npc_edge.export import graph
 from npc_edge.export.gate import Asked, explained, gate
@@ -91,6 +94,12 @@ def test_int8_joins_in_both_flavours_signed_and_with_what_was_measured(int8: tup
         assert (root / artefact.file).stat().st_size < 0.6 * (root / held["fp32"].file).stat().st_size
         assert bundle.manifest.calibrators[artefact.file].temperature == 2.0  # too few cases to refit
         assert "too few" in bundle.manifest.calibrators[artefact.file].population
+        table = bundle.manifest.calibrators[artefact.file].venn_abers
+        assert table is not None
+        assert (table.cases, table.lower) == (0, ())  # both cases made the file
+    original = bundle.manifest.calibrators[held["fp32"].file].venn_abers
+    assert original is not None
+    assert (original.cases, original.prevalence, original.lower) == (2, 0.5, ())
     assert set(lowered.added) == {held["int8-u8s8"].file, held["int8-s8s8"].file}
     assert lowered.passes
     assert sorted(p.name for p in root.parent.iterdir()) == ["bundle"]
@@ -119,6 +128,26 @@ def test_fp32_on_another_backend_gets_its_row_and_no_new_file(tmp_path: Path, ca
     assert {t.artefact for t in lowered.pairs} == {quantizable.FP32}
 
 
+def test_an_engine_of_a_file_that_is_made_anew_goes_with_it(tmp_path: Path, cases: Path) -> None:
+    root = packed(tmp_path)
+    order = Order("fp16", cases, LOOSE, threads=1)
+    lower(root, order, KEY, KEYS, quiet)
+    manifest = load(root, KEYS).manifest.model_dump(mode="json", exclude={"files"})
+    spec = {"runtime": "tensorrt-rtx", "runtime_version": "1.7", "compute_capability": "sm86"}
+    names = [f"artefacts/npc.{p}.sm86.tensorrt-rtx-1.7.engine" for p in ("fp16", "fp32")]
+    for name in names:
+        (root / name).write_bytes(b"an engine")
+        engine = {"precision": name.split(".")[1], "file": name, "format": "engine", "engine": spec}
+        manifest["networks"][0]["artefacts"].append(engine)
+    pack(root, manifest, KEY)
+    said: list[str] = []
+    lower(root, order, KEY, KEYS, said.append)
+    bundle = load(root, KEYS)
+    assert [a.file for a in bundle.network("npc").artefacts if a.format == "engine"] == names[1:]
+    assert not (root / names[0]).exists()
+    assert said[-1] == f"{names[0]}: left out, it was built from the file that is now another"
+
+
 def test_a_locator_may_run_on_other_backends_too(tmp_path: Path, cases: Path) -> None:
     root = tiny_bundle.write_parts(tmp_path / "located")
     pack(root, tiny_bundle.manifest(), KEY)
@@ -130,6 +159,27 @@ def test_a_locator_may_run_on_other_backends_too(tmp_path: Path, cases: Path) ->
     with pytest.raises(BundleError):  # it holds no layer that int8 is for: the locator is not tried
         lower(root, Order("int8", cases, LOOSE, threads=1), KEY, KEYS, quiet)
     assert load(root, KEYS).network("locator") == before
+
+
+class Refuses(FakeRunner):
+    """A backend that has no such operator."""
+
+    def __enter__(self) -> Self:
+        raise BundleError("a backend cannot load it: no operator Frobnicate")
+
+
+def test_a_backend_that_refuses_the_network_is_said_and_the_others_are_judged(
+    tmp_path: Path, cases: Path
+) -> None:
+    bundle = load(packed(tmp_path), KEYS)
+    refused = Candidate("npc there", "npc", Refuses(dict))
+    sound = Candidate("npc here", "npc", open_pair(bundle, "npc", REFERENCE, 1))
+    said: list[str] = []
+    trial = hold(bundle, (refused, sound), find_cases(cases)[:1], 1, said.append)
+    assert list(trial.cases) == ["npc here"]
+    assert said[0] == "npc there: not tried, a backend cannot load it: no operator Frobnicate"
+    with pytest.raises(BundleError, match="no operator Frobnicate"):
+        hold(bundle, (refused,), find_cases(cases)[:1], 1, said.append)
 
 
 def test_fp16_joins_with_its_islands(tmp_path: Path, cases: Path) -> None:

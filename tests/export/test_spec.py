@@ -49,6 +49,23 @@ def test_a_calibrator_belongs_to_the_artefact() -> None:
     assert list(manifest_of(spec, [], {})["calibrators"]) == ["artefacts/npc.fp32.onnx"]
 
 
+def test_a_calibrator_carries_its_tables() -> None:
+    steps = {"scores": [0.0], "lower": [0.1, 0.4], "upper": [0.5, 0.9]}
+    counts = {"T1": 12, "T2": 100, "T3": 100, "T4": 100}
+    tables_ = {
+        "venn_abers": {"cases": 200, "prevalence": 0.5, **steps},
+        "sets": {"ajcc8": {"level": 0.9, "cases": counts}},
+    }
+    spec = make_spec(tables(calibrator={**CALIBRATOR, **tables_}), "here")
+    files = {spec.artefact: "0" * 64}
+    manifest = Manifest.model_validate({**manifest_of(spec, [], {}), "files": files})
+    assert manifest.calibrators[spec.artefact] == spec.calibrator
+    assert manifest.calibrators[spec.artefact].sets["ajcc8"].thresholds is None
+    wrong = {**CALIBRATOR, "sets": {"ajcc8": {"level": 0.9, "cases": counts, "thresholds": counts}}}
+    with pytest.raises(UsageError, match=r"calibrator\.sets\.ajcc8"):
+        make_spec(tables(calibrator=wrong), "here")
+
+
 def changed(path: str, value: Any) -> dict[str, Any]:
     """The spec with one key, a.b.c, set, or with None left out."""
     spec = copy.deepcopy(tables())

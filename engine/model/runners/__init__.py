@@ -75,7 +75,7 @@ def _on_gpu(bundle: Bundle, network: str, pair: Pair, threads: int, gpu: Gpu) ->
         threads=threads,
         precision=pair.precision,
         root=bundle.root,
-        provider=Provider(pair.backend, gpu.number, cache, gpu.capability),
+        provider=Provider(pair.backend, gpu.number, cache, gpu.capability, gpu.launcher),
     )
 
 

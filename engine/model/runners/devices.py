@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,13 +14,15 @@ from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.runners.engine_cache import EngineCache, EngineKey
 from npc_edge.engine.model.runners.pairs import Pair, not_installed
 from npc_edge.engine.types import Options
+from npc_edge.kernels.launch import Launcher
 
 _PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "tensorrt-rtx": ("tensorrt_rtx",)}
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU to run on. number: the driver's. engines: where engines built here are kept, None: nowhere."""
+    """A GPU to run on. number: the driver's. engines: where engines built here are kept, None: nowhere.
+    launcher: what a session works on it with, so that its runners share memory and stream; None: nothing."""
 
     number: int
     capability: str
@@ -28,6 +30,7 @@ class Gpu:
     driver: str
     memory_mb: float = 0.0
     engines: Path | None = None
+    launcher: Launcher | None = field(default=None, compare=False, repr=False)
 
     @property
     def device(self) -> str:

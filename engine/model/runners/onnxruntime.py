@@ -15,12 +15,14 @@ from typing import Any, Self
 import numpy as np
 
 from npc_edge.engine.errors import BackendError, BundleError
-from npc_edge.engine.model.runner import Arrays
+from npc_edge.engine.model.runner import Arrays, DeviceArrays
 from npc_edge.engine.model.runners import instruction_set
-from npc_edge.engine.model.runners.feed import checked, first_line
+from npc_edge.engine.model.runners.feed import checked, first_line, fits
 from npc_edge.engine.types import RunnerInfo
+from npc_edge.kernels.launch import CudaArray, DeviceArray, Launcher
 
 _ON_GPU = 4  # windows together: more fill a GPU no better
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _FATAL_ONLY = 4  # what matters is raised; ONNX Runtime's own log would break "one line on standard error"
 
 
@@ -35,12 +37,25 @@ PROVIDERS = {
 @dataclass(frozen=True)
 class Provider:
     """Where a session runs. backend: a key of PROVIDERS. number: the GPU. cache: a folder for the engines
-    that the TensorRT provider builds, None: every session builds them. isa: what `describe` says."""
+    that the TensorRT provider builds, None: every session builds them. isa: what `describe` says. launcher:
+    whose arrays a session takes; the CUDA provider works on its stream."""
 
     backend: str = "onnxruntime"
     number: int = 0
     cache: Path | None = None
     isa: str = ""
+    launcher: Launcher | None = None
+
+    @property
+    def memory(self) -> str:
+        """Where bound arrays lie, as ONNX Runtime calls it."""
+        return "cpu" if self.backend == "onnxruntime" else "cuda"
+
+    @property
+    def shares_stream(self) -> bool:
+        """True where the session queues behind what the launcher has queued; else it must have finished.
+        The TensorRT provider is not trusted with it: ONNX Runtime #32673."""
+        return self.backend == "onnxruntime-cuda" and self.launcher is not None
 
     @property
     def device(self) -> str:
@@ -57,6 +72,8 @@ class Provider:
         name = PROVIDERS[self.backend]
         if self.backend == "onnxruntime":
             return [(name, {})]
+        if self.launcher is not None and self.shares_stream:
+            cuda["user_compute_stream"] = str(self.launcher.handle)
         if self.backend == "onnxruntime-cuda":
             return [(name, {**cuda, **exact})]
         kept = (
@@ -155,6 +172,36 @@ class OnnxRuntimeRunner:
         return {
             name: np.asarray(value, dtype=np.float32) for name, value in zip(outputs, values, strict=True)
         }
+
+    def infer_on_device(self, inputs: DeviceArrays) -> DeviceArrays:
+        """The same on arrays where the provider's memory is, outputs left there in the network's own types.
+        They are ready when this returns; inputs are ready on the launcher's stream."""
+        if self._session is None:
+            raise BackendError(f"the runner of {self._name} is not open")
+        fits(self._name, {node.name: node.shape for node in self._session.get_inputs()}, inputs)
+        provider, names = self._provider, [node.name for node in self._session.get_outputs()]
+        where = provider.memory, provider.number
+        try:
+            if provider.launcher is not None and not provider.shares_stream:
+                provider.launcher.synchronize()
+            binding = self._session.io_binding()
+            for name, array in inputs.items():
+                binding.bind_input(name, *where, array.dtype.type, array.shape, array.pointer)
+            for name in names:
+                binding.bind_output(name, *where)
+            self._session.run_with_iobinding(binding)
+            values = binding.get_outputs()
+        except self._faults as error:
+            raise BackendError(f"ONNX Runtime failed on {self._name}: {first_line(error)}") from error
+        return {name: self._lent(value) for name, value in zip(names, values, strict=True)}
+
+    def _lent(self, value: Any) -> DeviceArray:
+        """ONNX Runtime's own memory as an array that holds it."""
+        kind = _TYPES.get(value.data_type())
+        if kind is None:
+            raise BundleError(f"an output of {self._name} is a {value.data_type()}")
+        made = DeviceArray if self._provider.memory == "cpu" else CudaArray
+        return made(int(value.data_ptr()), tuple(value.shape()), np.dtype(kind), value)
 
     def describe(self) -> RunnerInfo:
         """backend, device, precision of the artefact, its name, the runtime's version, instruction set."""

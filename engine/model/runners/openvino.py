@@ -196,12 +196,7 @@ def _any_int8(compiled: Any) -> bool:
     for node in compiled.get_runtime_model().get_ops():
         facts = node.get_rt_info()
         layer, precision = facts["layerType"].value, facts["runtimePrecision"].value
-        if precision in ("u8", "i8") and layer in (
-            "Convolution",
-            "Deconvolution",
-            "MatMul",
-            "FullyConnected",
-        ):
+        if precision in ("u8", "i8") and layer in _COMPUTE:
             return True
     return False
 
@@ -215,7 +210,5 @@ def _faults(openvino: Any) -> tuple[type[Exception], ...]:
 def _reason(error: Exception) -> str:
     """What OpenVINO's error says, without the places in its own source that it starts with."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [
-        line for line in lines if line and not line.startswith(("Exception from", "Check '", "FrontEnd API"))
-    ]
+    told = [line for line in lines if line and not line.startswith(_PLACES)]
     return " ".join(told)[:200] if told else first_line(error)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from npc_edge.engine.model.runners.feed import Shape
 
 _LINEAR = ("linear", "linear_onnx")
 
 
-def fix_batch(model: Any, inputs: dict[str, list[int | None]]) -> bool:
+def fix_batch(model: Any, inputs: Mapping[str, Shape]) -> bool:
     """Make the first axis 1 where it is free in every input and the only free one; True when it was."""
     free = all(len(shape) > 1 and shape[0] is None and None not in shape[1:] for shape in inputs.values())
     if free:

@@ -44,6 +44,9 @@ def test_twenty_steps_make_a_bundle_the_engine_accepts(cooked: Path) -> None:
     assert bundle.manifest.evidence == "synthetic"
     assert "--synthetic-only" in bundle.manifest.provenance.recipe
     assert bundle.manifest.provenance.credits == ()
+    (calibrator,) = bundle.manifest.calibrators.values()
+    assert calibrator.venn_abers is not None
+    assert (calibrator.venn_abers.cases, calibrator.venn_abers.lower) == (8, ())  # far too few
     size = sum(p.stat().st_size for p in (cooked / "bundle").rglob("*") if p.is_file())
     assert size < 12e6
 

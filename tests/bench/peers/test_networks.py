@@ -76,3 +76,20 @@ def test_ways_are_named_apart() -> None:
     names = [variant.name for variant in (*variants("cpu"), *variants("cuda"))]
     assert len(set(names)) == len(names)
     assert Variant("bf16", True).name == "torch bf16 channels_last_3d"
+    on_gpu = {variant.name for variant in variants("cuda")}
+    assert {"torch fp32 eager cuda", "torch tf32 eager cuda", "torch autocast eager cuda"} < on_gpu
+    assert "torch autocast channels_last_3d compiled cuda" in on_gpu
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's compiler, about itself
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "autocast"])
+def test_a_compiled_network_and_one_in_fp16_say_the_same(demo: bundles.Bundle, precision: str) -> None:
+    """As on a GPU, but captured only: the compiler itself would want a minute here."""
+    network = rebuild(demo, "locator")
+    image = torch.from_numpy(next(golden_cases(demo, "locator")).inputs[IMAGE])
+    expected = network(image).numpy()
+    ready = Prepared(network, Variant(precision, True, compiled="default"), compiler="eager")
+    found = as_arrays(ready(image), ["heatmap"])["heatmap"]
+    error = relative_error(found, expected)
+    assert error < (1e-4 if precision == "fp32" else 5e-2)
+    assert precision == "fp32" or error > 1e-5  # it did run in less

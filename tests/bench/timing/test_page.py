@@ -60,5 +60,6 @@ def test_the_summary_says_what_was_measured() -> None:
         "studies an hour",
         "total          4.00",
         "tumour Dice 0.99",
+        "onnxruntime-cuda fp16 does not run here: no CUDAExecutionProvider",
     ):
         assert expected in text

@@ -63,9 +63,10 @@ def test_a_sound_bundle_is_verified(site: Path) -> None:
         assert pairs == ["openvino bf16", "openvino fp32", "onnxruntime fp32"]
     assert [a["allowed"] for a in report["artefacts"]] == [False, False, True] * 2
     assert report["parity"][0]["isa"] == "avx2"
+    assert {"date", "npc-edge", "onnxruntime", "openvino", "processor", "gpu"} == set(report["where"])
     told = run("verify", site / "bundle", "--state", site / "state")
     assert told.returncode == 0
-    for word in ("tiny 1", "signed by a trusted key", "passed", "1.5e-06", "never chosen"):
+    for word in ("tiny 1", "signed by a trusted key", "passed", "1.5e-06", "never chosen", " UTC; npc-edge "):
         assert word in told.stdout
 
 

@@ -7,9 +7,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from npc_edge.engine.certainty import Interval
 from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.findings.detect import calibrated, detect, raw_score
 from npc_edge.engine.types import Predictions
@@ -95,3 +96,55 @@ def test_the_score_is_the_detection_output(cases, bundle):
         raw_score(predictions(score=[[1.0, 2.0]]), bundle)
     with pytest.raises(BackendError, match="not finite"):
         raw_score(predictions(score=[[np.nan]]), bundle)
+
+
+STEPS = {"cases": 200, "prevalence": 0.5, "scores": [0.0], "lower": [0.1, 0.8], "upper": [0.85, 0.95]}
+
+
+def with_table(cases, table, **changes):
+    calibrator = {**CALIBRATOR, "method": "platt", "venn_abers": table, **changes}
+    return cases.manifest(detection=SPEC, calibrators={FILE: calibrator})
+
+
+def test_the_interval_is_looked_up_at_the_raw_score(cases, segmentation):
+    manifest = with_table(cases, STEPS)
+    assert detect(-0.1, segmentation, manifest, FILE).interval == Interval(0.1, 0.85, 200)
+    assert detect(0.0, segmentation, manifest, FILE).interval == Interval(0.8, 0.85, 200)
+    assert detect(0.1, segmentation, manifest, FILE).interval == Interval(0.8, 0.95, 200)
+    assert detect(0.1, segmentation, manifest, FILE).interval_not_given == ""
+
+
+def test_no_interval_has_a_reason(cases, bundle, segmentation):
+    few = with_table(cases, {"cases": 40, "prevalence": 0.5})
+    assert detect(0.1, segmentation, few, FILE).interval is None
+    why = detect(0.1, segmentation, few, FILE).interval_not_given
+    assert why == "not allowed: 40 calibration cases; 100 are needed"
+    one_kind = with_table(cases, {"cases": 400, "prevalence": 1.0})
+    assert "one kind" in detect(0.1, segmentation, one_kind, FILE).interval_not_given
+    for manifest, artefact in ((bundle, FILE), (few, "artefacts/npc.fp16.onnx")):
+        why = detect(0.1, segmentation, manifest, artefact).interval_not_given
+        assert why == "the bundle has no Venn-Abers table for this artefact"
+
+
+@settings(deadline=None)
+@given(score=st.floats(-20, 20), given_prevalence=st.floats(0.001, 0.999))
+def test_the_operator_s_prevalence_moves_a_second_probability_and_nothing_else(
+    bundle, segmentation, score, given_prevalence
+):
+    plain = detect(score, segmentation, bundle, FILE)
+    moved = detect(score, segmentation, bundle, FILE, given_prevalence)
+    assert plain.moved is None
+    assert plain.moved_not_given == ""
+    assert dataclasses.replace(moved, moved=None) == plain
+    odds = plain.probability / max(1 - plain.probability, 1e-300)
+    odds *= given_prevalence / (1 - given_prevalence)  # fitted at even odds
+    assert moved.moved.probability == pytest.approx(odds / (1 + odds), abs=1e-6)
+    assert moved.moved.offset == pytest.approx(math.log(given_prevalence / (1 - given_prevalence)))
+    assert (moved.moved.given, moved.moved.fitted) == (given_prevalence, 0.5)
+
+
+def test_an_uncalibrated_probability_is_not_moved(cases, segmentation):
+    for manifest in (cases.manifest(detection=SPEC), with_table(cases, None, method="none")):
+        found = detect(0.1, segmentation, manifest, FILE, 0.05)
+        assert found.moved is None
+        assert "no calibrator" in found.moved_not_given

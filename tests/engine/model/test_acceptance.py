@@ -111,37 +111,6 @@ def test_an_int8_artefact_that_runs_in_fp32_is_no_int8(tmp_path: Path) -> None:
         assert found["int8-bf16"] == ("skipped", "openvino runs it in bf16")
 
 
-def test_an_engine_is_skipped_and_said_never_to_have_run(
-    with_golden: Signed, repack: Callable[..., Bundle]
-) -> None:
-    networks = tiny_bundle.manifest()["networks"]
-    (with_golden.root / "artefacts" / "npc.fp16.sm86.engine").write_bytes(b"engine")
-    spec = {
-        "runtime": "tensorrt-rtx",
-        "runtime_version": "1.7.1",
-        "compute_capability": "sm86",
-        "executed": False,
-    }
-    networks[1]["artefacts"].append(
-        {
-            "precision": "fp16",
-            "file": "artefacts/npc.fp16.sm86.engine",
-            "format": "engine",
-            "engine": spec,
-        }
-    )
-    bundle = repack(networks=networks)
-    assert bundle.find("npc", "fp16") is None, "an engine is no ONNX artefact"
-    engine = acceptance.verify(bundle, REFERENCE)[2]
-    assert (engine.status, engine.backend, engine.isa, engine.allowed) == (
-        "skipped",
-        "tensorrt-rtx",
-        "sm86",
-        False,
-    )
-    assert engine.why.startswith("built, not executed: no ")
-
-
 def test_every_precision_a_pair_can_run_in_has_a_tolerance() -> None:
     for pair in CPU_PAIRS:
         assert (pair.precision if pair.artefact == "fp32" else pair.artefact) in acceptance.TOLERANCES

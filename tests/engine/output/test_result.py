@@ -118,8 +118,11 @@ def test_withheld_dicom_is_said() -> None:
 RUNNER = RunnerInfo("onnxruntime", "cpu", "fp32", cases.ARTEFACT, "1.23", "avx2", 2)
 
 
+IN_OPTIONS = ("context", "correlation", "prevalence")
+
+
 def identity(run: Outcome, volumes: dict[str, Volume] | None = None, **changes: object) -> str:
-    options = Options(**{k: v for k, v in changes.items() if k in ("context", "correlation")})  # type: ignore[arg-type]
+    options = Options(**{k: v for k, v in changes.items() if k in IN_OPTIONS})  # type: ignore[arg-type]
     runner = dataclasses.replace(RUNNER, **{k: v for k, v in changes.items() if k == "precision"})  # type: ignore[arg-type]
     bundle = str(changes.get("bundle", "ab"))
     version = str(changes.get("version", "0.1.0"))
@@ -134,11 +137,12 @@ def test_the_fingerprint_changes_with_everything_that_changes_a_number_and_nothi
     changed = [
         identity(run, context="untreated"),
         identity(run, precision="int8"),
+        identity(run, prevalence=0.05),
         identity(run, bundle="cd"),
         identity(run, version="0.2.0"),
         identity(cases.outcome(cases.Shape(reversed_instances=True))),
     ]
-    assert len({same, *changed}) == 6
+    assert len({same, *changed}) == 7
 
 
 def test_nifti_input_is_identified_by_its_voxels() -> None:

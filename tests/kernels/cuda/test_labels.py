@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from npc_edge.kernels import reference
 from npc_edge.kernels.cuda.operations import Operations
 from npc_edge.kernels.cuda.values import Grids
-from npc_edge.kernels.reference_network import probability_on_grid
+from npc_edge.kernels.reference_network import margin, probability_on_grid
 
 TARGET, SHAPE = affine((1.1, 1.2, 3.0), (-4, 0.5, -3)), (9, 17, 15)
 
@@ -87,3 +87,34 @@ def test_logits_beyond_what_exp_can_hold_are_still_probabilities(operations: Ope
     )
     assert operations.launcher.copy_out(probability)[0, 0].tolist() == [0, 1]
     assert operations.launcher.copy_out(mask)[0, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(("classes", "code"), [(2, 1), (5, 0), (5, 3), (5, 4)])
+def test_one_class_against_the_others_is_the_reference_s(
+    operations: Operations, classes: int, code: int, dtype: Any
+) -> None:
+    rng = np.random.default_rng(classes + code)
+    logits = (rng.normal(size=(classes, 3, 4, 33)) * rng.choice([1, 30, 3000], size=(3, 4, 33))).astype(dtype)
+    logits[:, 0, 0, 0] = 7.5  # all alike: the odds are 1 to the number of others
+    got = operations.launcher.copy_out(operations.margin(operations.upload(logits), code))
+    wanted = margin(logits, code)
+    # The largest logit's rounding, and the logarithm's.
+    assert np.abs(got - wanted).max() <= 1e-6 * max(1.0, np.abs(logits.astype(np.float32)).max())
+    assert got[0, 0, 0] == pytest.approx(-np.log(classes - 1), abs=1e-5)
+
+
+def test_a_class_has_others_to_be_measured_against(operations: Operations) -> None:
+    for classes, code in ((1, 0), (3, 3), (3, -1)):
+        logits = operations.upload(np.zeros((classes, 2, 2, 2), dtype=np.float32))
+        with pytest.raises(ValueError, match="no class"):
+            operations.margin(logits, code)
+
+
+def test_the_probability_alone_is_the_same(operations: Operations) -> None:
+    source, shape = CASES[next(iter(CASES))]
+    logit = operations.upload(np.random.default_rng(6).normal(size=shape).astype(np.float32))
+    grids = Grids(source, TARGET, SHAPE)
+    alone, both = operations.probability(logit, grids), operations.threshold(logit, grids, 0.4)[0]
+    copy = operations.launcher.copy_out
+    np.testing.assert_array_equal(copy(alone), copy(both))

@@ -5,6 +5,7 @@ import ctypes
 from pathlib import Path
 from types import SimpleNamespace
 
+import names
 import numpy as np
 import pytest
 from outside import package
@@ -102,6 +103,21 @@ def test_arguments_are_32_words() -> None:
     assert all(struct.itemsize <= 256 for name, struct in arguments.STRUCTS.items() if name != "Statistics")
 
 
+def test_the_host_s_memory_has_an_end_and_is_given_back(library: Path) -> None:
+    launcher = HostLauncher(library, memory_mb=1.0)
+    first = launcher.empty((100_000,), np.float32)
+    part = first.part(5, 9)
+    assert launcher.held_bytes == 400_000
+    assert launcher.free_mb() == pytest.approx(0.6)
+    with pytest.raises(LaunchError, match=r"no memory for \(200000,\) float32"):
+        launcher.empty((200_000,), np.float32)
+    del first
+    assert launcher.held_bytes == 400_000, "a part keeps the whole"
+    del part
+    assert launcher.held_bytes == 0
+    assert HostLauncher(library).free_mb() is None
+
+
 def test_what_does_not_fit_is_not_copied(library: Path) -> None:
     launcher = HostLauncher(library)
     target = launcher.empty((2, 3), np.float32)
@@ -122,9 +138,37 @@ def test_without_a_gpu_the_launchers_say_so() -> None:
         PyCudaLauncher()
 
 
+def test_all_that_is_asked_of_cuda_core_is_there() -> None:
+    """It was never run: at least every name exists."""
+    package("cuda.core")
+    import cuda.core
+    import cuda.core.graph
+    from cuda.bindings import driver
+
+    owners = {
+        "self._core": cuda.core,
+        "self._device": cuda.core.Device,
+        "self.stream": cuda.core.Stream,
+        "self._driver": driver,
+        "self._driver.CUresult": driver.CUresult,
+        "builder": cuda.core.graph.GraphBuilder,
+        "builder.end_building()": cuda.core.graph.GraphBuilder,
+        "graph": cuda.core.graph.Graph,
+        "buffer": cuda.core.Buffer,
+        "module": cuda.core.ObjectCode,
+        "end": cuda.core.Event,
+        "self._core.ObjectCode": cuda.core.ObjectCode,
+        "self._core.LegacyPinnedMemoryResource()": cuda.core.LegacyPinnedMemoryResource,
+    }
+    source = ROOT / "kernels" / "cuda" / "cuda_core.py"
+    assert {variable for variable, _ in names.asked(source, owners)} == set(owners)
+    assert names.absent(source, owners) == []
+    assert names.absent(source, owners | {"graph": cuda.core.Buffer}) == ["graph.launch"]
+
+
 def test_each_library_is_imported_where_it_is_meant_to_be() -> None:
     allowed = {
-        "cuda.core": ("cuda_core.py", "tensorrt.py"),  # TensorRT's own memory, until it takes a launcher's
+        "cuda.core": ("cuda_core.py",),
         "cuda.bindings.nvrtc": ("nvrtc.py",),
         "pycuda": ("py_cuda.py",),
     }

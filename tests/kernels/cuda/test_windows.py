@@ -51,15 +51,21 @@ def test_slabs_of_blended_windows_are_the_references(
     windows = rng.normal(size=(count, channels, *window)).astype(np.float16 if half else np.float32) * 10
     wanted = reference_network.blend(windows, starts, shape)
     rows = windows.reshape(len(starts[0]), -1, channels, *window)
+    whole = serial.launcher.empty((channels, *shape), np.float32)
     for first in range(0, shape[0], slab):
         last = min(first + slab, shape[0])
         # Only the windows that reach the slab are there.
         here = [k for k, z in enumerate(starts[0]) if z < last and z + window[0] > first]
+        here = here[1:] + here[:1]  # in any order
         part = serial.upload(np.ascontiguousarray(rows[here]).reshape(-1, channels, *window))
         target = serial.launcher.empty((channels, last - first, *shape[1:]), np.float32)
-        serial.blend(part, (tuple(starts[0][k] for k in here), starts[1], starts[2]), target, first)
+        places = (tuple(starts[0][k] for k in here), starts[1], starts[2])
+        serial.blend(part, places, target, first)
+        serial.blend(part, places, whole, first, last - first)
         got = serial.launcher.copy_out(target)
         np.testing.assert_allclose(got, wanted[:, first:last], atol=BLEND * np.abs(windows).max(), rtol=0)
+    got = serial.launcher.copy_out(whole)
+    np.testing.assert_allclose(got, wanted, atol=BLEND * np.abs(windows).max(), rtol=0)
     serial.launcher.check_guards()
 
 

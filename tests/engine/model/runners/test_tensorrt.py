@@ -5,6 +5,7 @@ from pathlib import Path
 from threading import Event
 
 import fake_tensorrt as fake
+import names
 import numpy as np
 import pytest
 import tiny_qdq
@@ -18,11 +19,12 @@ from npc_edge.engine.model.runners.devices import Gpu, gpu_for, vendor_engine
 from npc_edge.engine.model.runners.engine_cache import EngineCache
 from npc_edge.engine.model.runners.pairs import Pair
 from npc_edge.engine.model.runners.site_engine import build_here, open_engine
-from npc_edge.engine.model.runners.tensorrt import DeviceArray, Engine, TensorRtRunner
+from npc_edge.engine.model.runners.tensorrt import Engine, TensorRtRunner
 from npc_edge.engine.model.runners.tensorrt_build import TensorRt, load_tensorrt
 from npc_edge.engine.remembered import Remembered
 from npc_edge.engine.types import Options
 from npc_edge.export.pack import pack
+from npc_edge.kernels.launch import DeviceArray
 
 GPU = Gpu(1, "sm86", "a card", "13.0", 8000.0)
 IMAGE = np.random.default_rng(0).random(fake.SHAPE, dtype=np.float32)
@@ -32,15 +34,14 @@ NO_GPU = pytest.mark.skipif(bool(find_gpus().capabilities), reason="there is a G
 
 def runner(plan: bytes = b"a plan", rtx: bool = True, **kept: object) -> tuple[TensorRtRunner, list[str]]:
     """A runner over values, and what happens to its GPU."""
-    memories: list[fake.HostMemory] = []
+    log: list[str] = []
 
     def opened(number: int) -> fake.HostMemory:
-        memories.append(fake.HostMemory(number))
-        log.extend([f"open {number}"])
-        memories[0].log = log
-        return memories[0]
+        memory = fake.HostMemory(number)
+        log.extend(memory.log)
+        memory.log = log
+        return memory
 
-    log: list[str] = []
     trt = TensorRt(fake.module(rtx), "tensorrt-rtx" if rtx else "tensorrt", "9.9")
     engine = Engine(lambda: plan, "npc.engine", "fp16", **kept)  # type: ignore[arg-type]
     return TensorRtRunner(engine, trt, GPU, opened), log
@@ -71,9 +72,9 @@ def test_inputs_go_up_and_outputs_come_home(rtx: bool) -> None:
             np.testing.assert_array_equal(outputs["map"], (2 * scale * IMAGE).astype(np.float16))
     assert (info.backend, info.device, info.isa) == ("tensorrt-rtx" if rtx else "tensorrt", "cuda:1", "sm86")
     assert (info.precision, info.version, info.artefact) == ("fp16", "9.9", "npc.engine")
-    run = ["upload", "download", "wait"]
-    captured = ["wait"] if rtx else ["wait", "capture"]  # RTX captures by itself
-    assert log == ["open 1", *captured, *run, *run, "close"]
+    run = ["upload", "download"]
+    first = ["upload", "wait"] if rtx else ["upload", "wait", "capture"]  # RTX captures by itself
+    assert log == ["open 1", *first, *run, *run, "wait"]
 
 
 def test_what_is_on_the_gpu_stays_there() -> None:
@@ -81,19 +82,19 @@ def test_what_is_on_the_gpu_stays_there() -> None:
     with made:
         held = np.ascontiguousarray(IMAGE)
         lent = DeviceArray(held.ctypes.data, held.shape, held.dtype)
-        left = made.infer_on_device({"image": lent})["map"]  # type: ignore[dict-item]
-        interface = left.__cuda_array_interface__
-        assert (interface["shape"], interface["typestr"], interface["strides"]) == (fake.SHAPE, "<f2", None)
-        found = fake.view(interface["data"][0], fake.SHAPE, np.float16)
+        left = made.infer_on_device({"image": lent})["map"]
+        assert (left.shape, left.dtype) == (fake.SHAPE, np.float16)
+        found = fake.view(left.pointer, fake.SHAPE, np.float16)
         np.testing.assert_array_equal(found, (2 * IMAGE).astype(np.float16))
-        assert "download" not in log
+        assert log == ["open 1", "upload", "wait", "copy"]
         for wrong in (
             {"picture": lent},
-            {"image": DeviceArray(lent.address, (1, 2), lent.dtype)},
-            {"image": DeviceArray(lent.address, lent.shape, np.dtype(np.float16))},
+            {},
+            {"image": DeviceArray(lent.pointer, (1, 2), lent.dtype)},
+            {"image": DeviceArray(lent.pointer, lent.shape, np.dtype(np.float16))},
         ):
             with pytest.raises(BundleError):
-                made.infer(wrong)  # type: ignore[arg-type]
+                made.infer_on_device(wrong)
 
 
 def test_compiled_kernels_are_kept_for_the_next_process() -> None:
@@ -113,7 +114,7 @@ def test_what_fails_on_a_gpu_is_one_line_and_gives_its_memory_back(plan: bytes, 
     with pytest.raises(BackendError, match=why) as caught, made:
         pass
     assert "\n" not in caught.value.one_line()
-    assert log[-1] == "close"
+    assert log[-1] == "wait"
 
 
 @pytest.mark.parametrize("inputs", [{}, {"image": IMAGE[:, :1]}, {"picture": IMAGE}], ids=range(3))
@@ -166,6 +167,22 @@ def bundled(folder: Path):  # type: ignore[no-untyped-def]
     rows = {"fp16": [("onnxruntime", "fp16", "avx2")]}
     pack(root, tiny_qdq.manifest(("fp32", "fp16"), rows), None)
     return load(root, allow_unsigned=True)
+
+
+def test_all_that_is_asked_of_tensorrt_is_there() -> None:
+    """It was never run: at least every name exists."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    owners = {
+        "module": trt,
+        "runtime": trt.Runtime,
+        "engine": trt.ICudaEngine,
+        "context": trt.IExecutionContext,
+        "config": trt.IRuntimeConfig,
+        "cache": trt.IRuntimeCache,
+    }
+    source = Path(__file__).parents[4] / "engine" / "model" / "runners" / "tensorrt.py"
+    assert {variable for variable, _ in names.asked(source, owners)} == set(owners)
+    assert names.absent(source, owners) == []
 
 
 @NO_GPU
@@ -233,15 +250,10 @@ def test_the_bundle_s_own_engine_fits_its_runtime_and_its_gpu_alone(tmp_path: Pa
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     version = load_tensorrt("rtx").version
     root = tiny_qdq.write_parts(tmp_path / "bundle", ("fp32", "fp16"))
-    file = "artefacts/npc.fp16.sm86.engine"
+    file = f"artefacts/npc.fp16.sm86.tensorrt-rtx-{version}.engine"
     (root / file).write_bytes(b"an engine")
     manifest = tiny_qdq.manifest(("fp32", "fp16"))
-    spec = {
-        "runtime": "tensorrt-rtx",
-        "runtime_version": version,
-        "compute_capability": "sm86",
-        "executed": False,
-    }
+    spec = {"runtime": "tensorrt-rtx", "runtime_version": version, "compute_capability": "sm86"}
     engine = {"precision": "fp16", "file": file, "format": "engine", "engine": spec}
     manifest["networks"][0]["artefacts"] = [*manifest["networks"][0]["artefacts"], engine]
     pack(root, manifest, None)
