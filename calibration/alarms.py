@@ -31,7 +31,11 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """Someone has seen an alarm. level: how bad it was then. at, until: UTC, milliseconds since 1970."""
+    """Someone has seen an alarm. level: how bad it was then. at, until: UTC, milliseconds since 1970.
+
+    view: with which options it was raised, "" with none. Under other options other cases are compared, and an
+    alarm of the same name is another alarm: it neither keeps that quiet nor is ended by it.
+    """
 
     watcher: str
     group: str
@@ -40,6 +44,7 @@ class Acknowledgement:
     until: int
     note: str = ""
     by: str = ""
+    view: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -153,7 +158,8 @@ def _order(alarm: Alarm) -> tuple[bool, int]:
 def over(
     verdicts: Iterable[Verdict], acknowledgements: Iterable[Acknowledgement], now: int
 ) -> tuple[Acknowledgement, ...]:
-    """The acknowledgements to forget: their time is over, or the watcher fell quiet, or it got worse.
+    """The acknowledgements to forget: their time is over, or the watcher fell quiet, or it got worse. Give
+    those of one view, and the verdicts under its options.
 
     One whose watcher gave no verdict this time (too few cases, say) is kept.
     """

@@ -78,6 +78,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             ended INTEGER
         )""",
     ),
+    ("ALTER TABLE acknowledgements ADD COLUMN view TEXT NOT NULL DEFAULT ''",),
 )
 """Entry i brings version i to version i + 1. Entries are only ever added: a released one never changes."""
 

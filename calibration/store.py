@@ -36,7 +36,7 @@ __all__ = ["Acknowledgement", "Counts", "Scanner", "Store", "StoreError"]
 _CHUNK = 1000
 _ADD_RUN = f"INSERT INTO runs ({', '.join(RUN_COLUMNS)}) VALUES ({', '.join('?' * len(RUN_COLUMNS))})"
 _ADD_TRUTH = f"INSERT INTO truths ({', '.join(TRUTH_COLUMNS)}) VALUES ({', '.join('?' * len(TRUTH_COLUMNS))})"
-_SEEN = "watcher, grouped, level, at, until, note, who"
+_SEEN = "watcher, grouped, level, at, until, note, who, view"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Store:
         "timings_ms.total", "quality.age"), or a field of a role's series ("acquired.T1.vendor"). Numbers
         and yes/no are float64, nan where missing; `at` is int64; words are objects, None where missing.
         """
-        from npc_edge.calibration.columns import gathered, sources
+        from npc_edge.calibration.fields import gathered, sources
 
         rows = self._runs(sources(names), since, until)
         return gathered(names, rows)
@@ -199,7 +199,7 @@ class Store:
 
     def acknowledge(self, seen: Acknowledgement) -> None:
         """Keep that an alarm was seen."""
-        query = f"INSERT INTO acknowledgements ({_SEEN}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        query = f"INSERT INTO acknowledgements ({_SEEN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         with self._writing("keep the acknowledgement"):
             self._db.execute(query, tuple(vars(seen).values()))
 
@@ -214,10 +214,10 @@ class Store:
         """These acknowledgements hold no longer; history keeps them. at: UTC, milliseconds since 1970."""
         query = (
             "UPDATE acknowledgements SET ended = ? WHERE ended IS NULL "
-            "AND watcher = ? AND grouped = ? AND level = ? AND at = ?"
+            "AND watcher = ? AND grouped = ? AND level = ? AND at = ? AND view = ?"
         )
         with self._writing("end an acknowledgement"):
-            self._db.executemany(query, [(at, s.watcher, s.group, s.level, s.at) for s in over])
+            self._db.executemany(query, [(at, s.watcher, s.group, s.level, s.at, s.view) for s in over])
 
     # --- keeping ------------------------------------------------------------------------------------------
 

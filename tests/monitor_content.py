@@ -5,26 +5,14 @@ from typing import Any
 import numpy as np
 
 from npc_edge.calibration.record import Level, Verdict
-from npc_edge.calibration.report.values import (
-    Agreement,
-    Confusion,
-    Content,
-    Grouping,
-    GroupRow,
-    Groups,
-    Measure,
-    Overview,
-    Reliability,
-    Trend,
-    Watch,
-)
+from npc_edge.calibration.report import values as page
 from npc_edge.calibration.watch.estimate import Estimate
 
 DAY = 86_400_000
 START = 1_767_225_600_000  # 1 January 2026, UTC
 NOW = START + 328 * DAY
 
-OVERVIEW = Overview(
+OVERVIEW = page.Overview(
     made_at=NOW,
     runs=2_431,
     refused=58,
@@ -41,7 +29,7 @@ OVERVIEW = Overview(
 )
 
 
-def trend(title: str, unit: str, shift: float = 0.0, level: Level = "quiet", **options: Any) -> Trend:
+def trend(title: str, unit: str, shift: float = 0.0, level: Level = "quiet", **options: Any) -> page.Trend:
     """A year of cases whose values move by `shift` deviations after 40 % of them."""
     rng = np.random.default_rng(sum(map(ord, title)))
     n, baseline = OVERVIEW.runs, 250
@@ -56,7 +44,9 @@ def trend(title: str, unit: str, shift: float = 0.0, level: Level = "quiet", **o
         up, down = max(0.0, up + scores[i] - 0.25), max(0.0, down - scores[i] - 0.25)
         path[i] = (up if up >= down else -down) / 11
     change = int(n * 0.4) if level != "quiet" else None
-    return Trend(title, unit, at, values, baseline, Watch("CUSUM", path, 0.8, level, change), **options)
+    return page.Trend(
+        title, unit, at, values, baseline, page.Watch("CUSUM", path, 0.8, level, change), **options
+    )
 
 
 TRENDS = (
@@ -144,12 +134,12 @@ def _estimate(value: float, half: float, cases: int) -> Estimate:
     return Estimate(value, value - half, value + half, cases)
 
 
-def _reliability() -> Reliability:
+def _reliability() -> page.Reliability:
     x = np.linspace(0.01, 0.98, 60)
     y = np.clip(x**1.18, 0, 1)
     half = 0.04 + 0.11 * np.sqrt(x * (1 - x)) * 2
     rng = np.random.default_rng(5)
-    return Reliability(
+    return page.Reliability(
         "detector.int8-u8s8",
         x,
         y,
@@ -158,19 +148,23 @@ def _reliability() -> Reliability:
         np.histogram(rng.beta(5, 1.4, 96), 20, (0, 1))[0],
         np.histogram(rng.beta(1.1, 7, 316), 20, (0, 1))[0],
         (
-            Measure("AUC", _estimate(0.93, 0.03, 412), "Cases with NPC score higher than those without.", 1),
-            Measure("Brier score", _estimate(0.082, 0.016, 412), "Mean squared error; lower is better.", 0),
-            Measure("Calibration slope", _estimate(0.93, 0.19, 412), "Below 1: too extreme.", 1),
-            Measure("Calibration in the large", _estimate(-0.21, 0.3, 412), "Below 0: too high.", 0),
-            Measure("ECE, debiased", _estimate(0.031, 0.022, 412), "Mean distance from the truth.", 0),
+            page.Measure(
+                "AUC", _estimate(0.93, 0.03, 412), "Cases with NPC score higher than those without.", 1
+            ),
+            page.Measure(
+                "Brier score", _estimate(0.082, 0.016, 412), "Mean squared error; lower is better.", 0
+            ),
+            page.Measure("Calibration slope", _estimate(0.93, 0.19, 412), "Below 1: too extreme.", 1),
+            page.Measure("Calibration in the large", _estimate(-0.21, 0.3, 412), "Below 0: too high.", 0),
+            page.Measure("ECE, debiased", _estimate(0.031, 0.022, 412), "Mean distance from the truth.", 0),
         ),
         "96 cases with NPC: the slope is known to ± 0.19 only; about 400 cases with NPC would halve that.",
     )
 
 
-def _row(name: str, runs: int, refused: int, npc: int, other: int, auc: float | None) -> GroupRow:
+def _row(name: str, runs: int, refused: int, npc: int, other: int, auc: float | None) -> page.GroupRow:
     if auc is None:
-        return GroupRow(
+        return page.GroupRow(
             name, runs, refused, npc, other, (None, None, None), "5 cases with NPC: too few to say"
         )
     half = 0.3 / npc**0.5
@@ -179,14 +173,14 @@ def _row(name: str, runs: int, refused: int, npc: int, other: int, auc: float | 
         _estimate(0.08, 0.03, npc + other),
         _estimate(0.95, half * 4, npc + other),
     )
-    return GroupRow(name, runs, refused, npc, other, estimates)
+    return page.GroupRow(name, runs, refused, npc, other, estimates)
 
 
-GROUPS = Groups(
+GROUPS = page.Groups(
     ("AUC", "Brier score", "Slope"),
     _row("All cases", 2431, 58, 96, 316, 0.93),
     (
-        Grouping(
+        page.Grouping(
             "Scanner",
             (
                 _row("scanner A", 1301, 21, 61, 201, 0.95),
@@ -194,26 +188,28 @@ GROUPS = Groups(
                 _row("station 3fa9c1", 212, 7, 5, 18, None),
             ),
         ),
-        Grouping("Vendor", (_row("siemens", 1513, 28, 66, 219, 0.94), _row("ge", 918, 30, 30, 97, 0.88))),
-        Grouping(
+        page.Grouping(
+            "Vendor", (_row("siemens", 1513, 28, 66, 219, 0.94), _row("ge", 918, 30, 30, 97, 0.88))
+        ),
+        page.Grouping(
             "T2 fat suppression", (_row("yes", 701, 19, 22, 81, 0.87), _row("no", 1730, 39, 74, 235, 0.95))
         ),
     ),
 )
 
-CONTENT = Content(
+CONTENT = page.Content(
     OVERVIEW,
     (
-        Measure("AUC", _estimate(0.93, 0.03, 412), "1 is perfect, 0.5 is chance."),
-        Measure("Calibration slope", _estimate(0.93, 0.19, 412), "1 is right; below 1 too extreme."),
-        Measure("Effect of quantisation", None, "No case ran through two artefacts."),
+        page.Measure("AUC", _estimate(0.93, 0.03, 412), "1 is perfect, 0.5 is chance."),
+        page.Measure("Calibration slope", _estimate(0.93, 0.19, 412), "1 is right; below 1 too extreme."),
+        page.Measure("Effect of quantisation", None, "No case ran through two artefacts."),
     ),
     TRENDS,
     (_reliability(),),
     GROUPS,
-    Agreement(
+    page.Agreement(
         (
-            Confusion(
+            page.Confusion(
                 "AJCC 8th edition",
                 ("T1", "T2", "T3", "T4"),
                 ("T1", "T2", "T3", "T4"),
@@ -221,12 +217,12 @@ CONTENT = Content(
             ),
         ),
         (
-            Measure("clivus", _estimate(0.91, 0.07, 69)),
-            Measure("left parapharyngeal space", _estimate(0.84, 0.09, 69)),
-            Measure("hypopharynx", None, "seen in 3 cases only"),
+            page.Measure("clivus", _estimate(0.91, 0.07, 69)),
+            page.Measure("left parapharyngeal space", _estimate(0.84, 0.09, 69)),
+            page.Measure("hypopharynx", None, "seen in 3 cases only"),
         ),
         (("accept", 71), ("corrected", 18), ("reject", 4)),
-        Measure("Dice", _estimate(0.83, 0.05, 18)),
+        page.Measure("Dice", _estimate(0.83, 0.05, 18)),
     ),
     (
         "Sensitivity of the T4 criteria: only 11 cases with T4 have a known truth.",

@@ -69,16 +69,16 @@ def first_steps(overview: Overview, alarms: Sequence[Alarm]) -> Markup:
     return tag("section", tag("h2", "What to do first"), body, rest, class_="first")
 
 
-def alarms(items: Sequence[Alarm]) -> Markup | None:
-    """One card for every incident; acknowledged ones after the others."""
+def alarms(items: Sequence[Alarm], view: str | None = "") -> Markup | None:
+    """One card for every incident; acknowledged ones after the others. view: as in `Overview`."""
     if not items:
         return None
-    cards = [_card(together) for together in incidents(items)]
+    cards = [_card(together, view) for together in incidents(items)]
     note = "What is acknowledged stays quiet until it gets worse or its time is over; it stays on this page."
     return tag("section", tag("h2", "Alarms"), tag("p", note, class_="soft small"), cards)
 
 
-def _card(together: Sequence[Alarm]) -> Markup:
+def _card(together: Sequence[Alarm], view: str | None) -> Markup:
     first, *others = together
     verdict, seen = first.verdict, first.acknowledged
     level = verdict.level if seen is None else "seen"
@@ -91,7 +91,7 @@ def _card(together: Sequence[Alarm]) -> Markup:
         tag("h3", tag("span", state, class_=f"pill {level}"), f" {verdict.reason}"),
         tag("p", tag("b", "Check first: "), verdict.check_first) if verdict.check_first else None,
         tag("p", tag("b", "What it could see: "), verdict.power, class_="small"),
-        _acknowledged(first) if seen is not None else _how_to(verdict),
+        _acknowledged(first) if seen is not None else _how_to(verdict, view),
         tag("p", _source(verdict), class_="small soft"),
         [
             tag("p", "The same change was seen by:", class_="small soft"),
@@ -103,10 +103,12 @@ def _card(together: Sequence[Alarm]) -> Markup:
     )
 
 
-def _how_to(verdict: Verdict) -> Markup:
+def _how_to(verdict: Verdict, view: str | None) -> Markup | None:
     """The command that acknowledges an alarm."""
+    if view is None:
+        return None
     group = "" if verdict.group == "all" else f' --group "{verdict.group}"'
-    command = f'npc-edge monitor acknowledge "{verdict.watcher}"{group} --by NAME'
+    command = f'npc-edge monitor acknowledge "{verdict.watcher}"{group} --by NAME{" " + view if view else ""}'
     return tag("p", tag("b", "When it was looked at: "), tag("span", command, class_="mono"), class_="small")
 
 
@@ -130,6 +132,15 @@ def _source(verdict: Verdict) -> str:
 
 def _also(alarm: Alarm) -> str:
     return f"{alarm.verdict.level}: {alarm.verdict.reason}"
+
+
+def artefacts(verdicts: Sequence[Verdict]) -> Markup | None:
+    """What quantisation does by itself: the same cases through two artefacts, however the level."""
+    said = [verdict for verdict in verdicts if verdict.watcher == "artefacts.paired" and verdict.cases > 1]
+    if not said:
+        return None
+    words = [tag("p", verdict.reason, " ", tag("span", verdict.power, class_="soft")) for verdict in said]
+    return tag("section", tag("h2", "The same cases through two artefacts"), words)
 
 
 def watchers(verdicts: Sequence[Verdict], items: Sequence[Alarm]) -> Markup | None:

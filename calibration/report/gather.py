@@ -11,8 +11,10 @@ from npc_edge.calibration.record import CaseRecord
 from npc_edge.calibration.report.trends import trends_of
 from npc_edge.calibration.report.values import (
     Agreement,
+    AgreementRow,
     Confusion,
     Content,
+    Floats,
     Grouping,
     GroupRow,
     Groups,
@@ -21,9 +23,12 @@ from npc_edge.calibration.report.values import (
     Reliability,
 )
 from npc_edge.calibration.watch import Settings, Watched
-from npc_edge.calibration.watch.curve import curve
-from npc_edge.calibration.watch.estimate import Estimate
+from npc_edge.calibration.watch.curve import Curve, curve
+from npc_edge.calibration.watch.estimate import Estimate, wilson
+from npc_edge.calibration.watch.groups import Agreement as GroupAgreement
 from npc_edge.calibration.watch.groups import Row, agreement, groups
+from npc_edge.calibration.watch.measures import brier, spiegelhalter_z
+from npc_edge.calibration.watch.normal import two_sided
 from npc_edge.calibration.watch.pairs import Pair
 
 _MOST_ROWS = 12
@@ -112,7 +117,7 @@ def _reliability(watched: Watched, rows: Mapping[str, Row], settings: Settings) 
         drawn = curve(p, y) if row is not None else None
         if row is None or drawn is None:
             continue
-        measures = tuple(_measure(row, name, settings) for name in _NAMES)
+        measures = (*(_measure(row, name, settings) for name in _NAMES), *_more(p, y, drawn))
         diagram = Reliability(
             artefact,
             drawn.probability,
@@ -126,6 +131,33 @@ def _reliability(watched: Watched, rows: Mapping[str, Row], settings: Settings) 
         )
         found.append((row.cases, diagram))
     return tuple(item for _, item in sorted(found, key=lambda pair: -pair[0]))
+
+
+def _more(p: Floats, y: Floats, drawn: Curve) -> tuple[Measure, ...]:
+    """What goes with the diagram: Brier's parts, Spiegelhalter's test, the curve's distance to the truth."""
+    parts, z = brier(p, y), spiegelhalter_z(p, y)
+    count, none = len(p), float("nan")
+    return (
+        Measure(
+            "Brier score: miscalibration",
+            Estimate(parts.reliability, none, none, count),
+            f"Its part that a better calibrator could take away; resolution {parts.resolution:.3f},"
+            f" uncertainty {parts.uncertainty:.3f} (Murphy).",
+            0.0,
+        ),
+        Measure(
+            "Spiegelhalter's z",
+            None if np.isnan(z) else Estimate(z, none, none, count),
+            f"Beyond ±1.96 the probabilities are not true; p = {two_sided(z):.2g}." if np.isfinite(z) else "",
+            0.0,
+        ),
+        Measure(
+            "Distance of the curve (ICI)",
+            Estimate(drawn.ici, none, none, count),
+            f"Mean over the cases; nine of ten lie within {drawn.e90:.3f}.",
+            0.0,
+        ),
+    )
 
 
 def _groups(watched: Watched, rows: Mapping[str, Row]) -> Groups | None:
@@ -183,10 +215,10 @@ def _warning(row: Row | None, fact: str) -> str:
 
 
 def _agreement(watched: Watched) -> Agreement:
-    every = agreement(watched.pairs, watched.columns, ())
+    every = agreement(watched.pairs, watched.columns)
     if not every:
         return Agreement()
-    (all_cases,) = every
+    all_cases, *others = every
     levels = ("T1", "T2", "T3", "T4", "none")
     counts = all_cases.confusion
     kept = 5 if counts[-1].any() or counts[:, -1].any() else 4
@@ -197,7 +229,17 @@ def _agreement(watched: Watched) -> Agreement:
         for name, (share, _) in all_cases.criteria.items()
     )
     dice = None if np.isnan(all_cases.dice.value) else Measure("Dice", all_cases.dice)
-    return Agreement((table,) if counts.any() else (), criteria, _reviews(watched.pairs), dice)
+    rows = tuple(_agreement_row(other) for other in others)
+    return Agreement((table,) if counts.any() else (), criteria, _reviews(watched.pairs), dice, rows)
+
+
+def _agreement_row(of: GroupAgreement) -> AgreementRow:
+    fact, _, level = of.group.partition("=")
+    shares = [share for share, _ in of.criteria.values()]
+    equal, asked = round(sum(s.value * s.n for s in shares if s.n)), sum(s.n for s in shares)
+    found = (of.category, wilson(equal, asked), of.accepted, of.dice)
+    known = (None if np.isnan(estimate.value) else estimate for estimate in found)
+    return AgreementRow(f"{_grouped(fact)}: {level}", *known)
 
 
 def _reviews(pairs: Sequence[Pair]) -> tuple[tuple[str, int], ...]:
@@ -237,5 +279,7 @@ def _not_assessed(
         found.append(
             "Reliability, as a diagram: it takes ten cases with NPC and ten without, under one artefact."
         )
+    if not any(v.watcher == "artefacts.paired" and v.cases > 1 for v in watched.verdicts):
+        found.append("What quantisation does by itself: no two cases ran through two artefacts.")
     found.append("N and M category and stage group.")
     return found

@@ -11,6 +11,7 @@ from npc_edge.calibration.report import charts, wording
 from npc_edge.calibration.report.axes import number
 from npc_edge.calibration.report.values import (
     Agreement,
+    AgreementRow,
     Confusion,
     Content,
     GroupRow,
@@ -213,6 +214,7 @@ def agreement(item: Agreement) -> Markup | None:
         tag("div", map(_confusion, item.confusions), class_="confusions") if item.confusions else None,
         _criteria(item.criteria) if item.criteria else None,
         _reviews(item) if item.reviews or item.dice is not None else None,
+        _agreement_groups(item.groups) if item.groups else None,
     ]
     if all(part is None for part in parts):
         return None
@@ -256,6 +258,21 @@ def _criteria(items: Sequence[Measure]) -> Markup:
     ]
     head = ("Criterion", "Agreement (95 % interval)", "Cases", "Mind")
     return table(head, rows, "Involvement of each structure, as the engine and as the truth has it")
+
+
+def _agreement_groups(rows: Sequence[AgreementRow]) -> Markup:
+    head = ("Group", "T category the same", "Criteria the same", "Masks accepted", "Dice of corrected masks")
+    cells = [
+        [row.name, *(_of_cases(e) for e in (row.category, row.criteria, row.accepted, row.dice))]
+        for row in rows
+    ]
+    return table(head, cells, "By scanner, vendor and kind of study, with 95 % intervals")
+
+
+def _of_cases(estimate: Estimate | None) -> Markup:
+    if estimate is None:
+        return tag("span", "not known", class_="soft")
+    return tag("span", f"{interval(estimate)}, n = {estimate.n:,}", class_="value")
 
 
 def _reviews(item: Agreement) -> Markup:

@@ -6,11 +6,11 @@ import numpy as np
 
 from npc_edge.calibration.record import Level, Verdict
 from npc_edge.calibration.report.values import Floats, Trend, Watch
-from npc_edge.calibration.watch import Chart, Settings, Watched, charts
+from npc_edge.calibration.watch import Chart, Settings, Watched
 from npc_edge.calibration.watch.charts import indicators
 from npc_edge.calibration.watch.columns import Columns
 from npc_edge.calibration.watch.label_verdicts import scored
-from npc_edge.calibration.watch.verdicts import named
+from npc_edge.calibration.watch.phrases import heading
 
 ALWAYS = ("score", "volume_ml", "outcome=no-result", "latency_ms", "calibration level", "calibration slope")
 _MOST = 12
@@ -23,11 +23,10 @@ def trends_of(watched: Watched, settings: Settings) -> tuple[Trend, ...]:
     columns = watched.columns
     if not len(columns):
         return ()
-    every, labelled = charts(columns, watched.npc, settings)
     verdicts = {(v.watcher, v.group): v for v in watched.verdicts}
     known = scored(columns, watched.npc)
     best: dict[str, Chart] = {}
-    for chart in (*every, *labelled):
+    for chart in (*watched.charts, *watched.labelled_charts):
         current = best.get(chart.stream)
         if current is None or _SEVERITY[level_of(chart)] > _SEVERITY[level_of(current)]:
             best[chart.stream] = chart
@@ -71,12 +70,12 @@ def _trend(
         values, at, reference = _values(chart, columns, settings), columns.at, settings.baseline
     watch = Watch(
         chart.watcher.upper(),
-        chart.path / chart.limit,
-        chart.watch_limit / chart.limit,
+        chart.path / chart.act_limits,
+        float(chart.watch_limits[-1] / chart.act_limits[-1]),
         level_of(chart),
         since,
     )
-    title = title_of(chart.stream)
+    title = heading(chart.stream)
     unit = _UNITS.get(chart.stream, "SD" if chart.stream in ("all features", "calibration slope") else "")
     share = chart.kind == "fact"
     return Trend(title, unit, at, values, reference, watch, "" if since is None else _reason(verdict), share)
@@ -84,12 +83,6 @@ def _trend(
 
 def _reason(verdict: Verdict | None) -> str:
     return "" if verdict is None else verdict.reason
-
-
-def title_of(stream: str) -> str:
-    """A stream as a heading."""
-    words = named(stream).removeprefix("the ").removesuffix(",").replace(".", " ")
-    return words[0].upper() + words[1:]
 
 
 def _values(chart: Chart, columns: Columns, settings: Settings) -> Floats:
@@ -119,5 +112,5 @@ def _unwatched(columns: Columns) -> tuple[Trend, ...]:
     for name, unit in _UNITS.items():
         if name in columns.outputs:
             values = columns.outputs[name] / (1000 if name == "latency_ms" else 1)
-            found.append(Trend(title_of(name), unit, columns.at, values))
+            found.append(Trend(heading(name), unit, columns.at, values))
     return tuple(found)

@@ -22,7 +22,8 @@ class Overview:
     """What the monitor holds. watchers: how many could have alarmed by now, quiet ones too.
 
     refused: reason code → runs. recorded: runs ever recorded, also those that retention has removed since;
-    None where nobody counted.
+    None where nobody counted. view: the options it was made with, as typed; None: its alarms are nobody's to
+    acknowledge, as those about phantoms.
     """
 
     made_at: int
@@ -38,6 +39,7 @@ class Overview:
     artefacts: tuple[str, ...] = ()
     reasons: tuple[tuple[str, int], ...] = ()
     recorded: int | None = None
+    view: str | None = ""
 
 
 @dataclass(frozen=True)
@@ -142,14 +144,27 @@ class Confusion:
     counts: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class AgreementRow:
+    """One group's agreement with the truth, None where nothing is known: share of equal T categories, share
+    of criteria that agree, share of reviewed masks accepted, mean Dice of corrected masks."""
+
+    name: str
+    category: Estimate | None
+    criteria: Estimate | None
+    accepted: Estimate | None
+    dice: Estimate | None
+
+
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """What the labels say beyond NPC or not."""
+    """What the labels say beyond NPC or not. groups: the same by scanner, vendor and so on."""
 
     confusions: tuple[Confusion, ...] = ()
     criteria: tuple[Measure, ...] = ()
     reviews: tuple[tuple[str, int], ...] = ()
     dice: Measure | None = None
+    groups: tuple[AgreementRow, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

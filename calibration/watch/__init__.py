@@ -40,7 +40,8 @@ __all__ = [
 class Watched:
     """What was watched and concluded. records: `monitored_records`, N of them; columns and npc (N,) are
     theirs, and indices in verdicts count them. pairs: what is known of them. rows: the measures of every
-    group. verdicts: the most urgent first.
+    group. charts: over all cases; labelled_charts: over the labelled cases alone. verdicts: the most urgent
+    first.
     """
 
     records: list[CaseRecord]
@@ -48,6 +49,8 @@ class Watched:
     pairs: tuple[Pair, ...]
     npc: NDArray[np.float64]
     rows: tuple[Row, ...]
+    charts: tuple[Chart, ...]
+    labelled_charts: tuple[Chart, ...]
     verdicts: tuple[Verdict, ...]
 
 
@@ -77,14 +80,15 @@ def watched(
     columns = columns_of(kept, aliases)
     pairs = pairs_of(kept, truths)
     npc = labels(len(kept), pairs)
-    found = list(watch_columns(columns, npc, chosen))
+    every, labelled = charts(columns, npc, chosen)
+    found = _concluded(columns, npc, chosen, every, labelled)
     rows = tuple(measured(columns, npc, chosen.threshold))
     if len(scored(columns, npc)) >= chosen.labelled_minimum:
         found += measure_verdicts(rows, chosen)
     reviews = review_verdict(pairs, chosen)
     found += [] if reviews is None else [reviews]
     found += [paired_verdict(paired(given, *names)) for names in artefacts_in_both(given)]
-    return Watched(kept, columns, pairs, npc, rows, _by_urgency(found))
+    return Watched(kept, columns, pairs, npc, rows, tuple(every), tuple(labelled), _by_urgency(found))
 
 
 def monitored_records(records: Iterable[CaseRecord], settings: Settings | None = None) -> list[CaseRecord]:
@@ -100,18 +104,23 @@ def watch_columns(
 ) -> tuple[Verdict, ...]:
     """The verdicts that may reach "act", the most urgent first; npc (N,): 1, 0 or NaN where unknown."""
     chosen = settings or Settings()
-    shares = _shares(columns, npc, chosen)
-    found = [
-        chart_verdict(chart, columns, chosen)
-        for chart in measure_charts(columns, chosen, shares.charts)
-        + fact_charts(columns, chosen, shares.facts)
-    ]
-    found += window_verdicts(columns, chosen)
-    if shares.labels:
-        found += calibration_verdicts(columns, npc, chosen, shares.labels)
-    if len(columns) <= chosen.baseline:
-        found.append(_collecting(columns, chosen))
-    return _by_urgency(found)
+    return _by_urgency(_concluded(columns, npc, chosen, *charts(columns, npc, chosen)))
+
+
+def _concluded(
+    columns: Columns,
+    npc: NDArray[np.float64],
+    settings: Settings,
+    every: Sequence[Chart],
+    labelled: Sequence[Chart],
+) -> list[Verdict]:
+    """The verdicts of these charts, and of what needs none."""
+    found = [chart_verdict(chart, columns, settings) for chart in every]
+    found += window_verdicts(columns, settings)
+    found += calibration_verdicts(columns, npc, labelled, settings)
+    if len(columns) <= settings.baseline:
+        found.append(_collecting(columns, settings))
+    return found
 
 
 def charts(
@@ -121,8 +130,7 @@ def charts(
     chosen = settings or Settings()
     shares = _shares(columns, npc, chosen)
     every = measure_charts(columns, chosen, shares.charts) + fact_charts(columns, chosen, shares.facts)
-    labelled = charts_with_labels(columns, npc, chosen, shares.labels)[0] if shares.labels else []
-    return every, labelled
+    return every, charts_with_labels(columns, npc, chosen, shares.labels) if shares.labels else []
 
 
 def _shares(columns: Columns, npc: NDArray[np.float64], settings: Settings) -> Shares:

@@ -17,6 +17,11 @@ Places = NDArray[np.intp]
 T = TypeVar("T", bound=Hashable)
 
 UNKNOWN = "unknown"
+OTHER = "any other"
+"""The level that holds whatever is none of a fact's usual ones."""
+
+_SEQUENCES = {"T2FS": "T2"}
+"""A fat-suppressed T2 has a role of its own; here it is T2, and its fat suppression a fact about it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +146,13 @@ def _put_acquired(
     if acquired:
         first = acquired[0]
         facts.put("vendor", index, first.vendor or UNKNOWN)
-        facts.put("station", index, station_name(first.station_key, aliases))
+        facts.put("station", index, station_name(first, aliases))
         tesla = first.field_strength_t
         facts.put("field strength", index, UNKNOWN if tesla is None else f"{round(tesla, 1):g} T")
     for series in acquired:
-        role = series.role
+        if not series.role:  # of a refused study: nothing came near
+            continue
+        role = _SEQUENCES.get(series.role, series.role)
         facts.put(f"{role} fat suppression", index, series.fat_suppression)
         numbers.put(f"{role} TR", index, series.repetition_time_ms)
         numbers.put(f"{role} TE", index, series.echo_time_ms)
@@ -156,11 +163,13 @@ def _put_acquired(
             numbers.put(f"{role} pixel spacing", index, series.spacing_mm[1])
 
 
-def station_name(key: str, aliases: Mapping[str, str]) -> str:
-    """The operator's name for a station, else the beginning of its hash."""
+def station_name(series: Acquired, aliases: Mapping[str, str]) -> str:
+    """The operator's name for a station, else the beginning of its hash; of its model where no header names
+    the station."""
+    key, kind = (series.station_key, "station") if series.station_key else (series.model_key, "model")
     if not key:
         return UNKNOWN
-    return aliases.get(key, f"station {key[:6]}")
+    return aliases.get(key, f"{kind} {key[:6]}")
 
 
 class _Numbers:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npc_edge.calibration.watch.columns import UNKNOWN, Columns, Fact
+from npc_edge.calibration.watch.phrases import day
 from npc_edge.calibration.watch.ranks import full_scores
 
 Floats = NDArray[np.float64]
 
 CLEAR = 4.0
 """Standard errors by which a fact must have changed to be named: some thirty are looked at."""
+_SEEN = 2.0  # the same for the fact that an alarm is about: its chart has found the change already
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,6 @@ class Changed:
     words: str
     clearly: float
     station: str = ""
-
-
-_LONG_MS = 300 * 86_400_000
-
-
-def day(columns: Columns, index: int) -> str:
-    """The day of a case, as "12 May" (UTC); with its year where there are cases of nearly a year or more."""
-    at = datetime.fromtimestamp(int(columns.at[index]) / 1000, UTC)
-    year = f" {at.year}" if int(columns.at[-1]) - int(columns.at[0]) > _LONG_MS else ""
-    return f"{at.day} {at:%B}{year}"
 
 
 def what_changed(columns: Columns, since: int) -> Changed | None:
@@ -56,12 +47,25 @@ def what_changed(columns: Columns, since: int) -> Changed | None:
     return Changed(best.fact, best.words, best.clearly, station_of(columns, best.fact, since))
 
 
+def _own_change(columns: Columns, stream: str, since: int) -> Changed | None:
+    """How the fact that a stream is the share of changed, if clearly; of refusals, their reasons."""
+    name, _, level = stream.partition("=")
+    name = "reason" if name == "outcome" else name
+    if not level or name not in columns.facts:
+        return None
+    change = _share_change(name, columns.facts[name], since)
+    if change is None or change.clearly < _SEEN:
+        return None
+    station = "" if name == "station" else station_of(columns, name, since)
+    return Changed(name, change.words, change.clearly, station)
+
+
 def _share_change(name: str, fact: Fact, since: int) -> Changed | None:
     clearly, code, before, after = share_differences(fact.codes, len(fact.levels), since)
     if clearly == 0:
         return None
     shares = f"{100 * before:.0f} % to {100 * after:.0f} % of cases"
-    return Changed(name, f"{fact.levels[code]}: {shares}", clearly)
+    return Changed(name, f"{_LEVELS.get((name, fact.levels[code]), fact.levels[code])}: {shares}", clearly)
 
 
 def share_differences(codes: NDArray[np.int32], levels: int, since: int) -> tuple[float, int, float, float]:
@@ -123,14 +127,26 @@ def _change_within(columns: Columns, name: str, here: NDArray[np.bool_], since: 
 
 
 def check_first(columns: Columns, stream: str, since: int) -> str:
-    """One sentence: the fact that changed, or, when none did, what the stream itself points to."""
-    changed = what_changed(columns, since)
+    """One sentence: the fact that changed, or, when none did, what the stream itself points to. Where the
+    stream is a fact, that one first; what else changed by then has an alarm of its own."""
+    changed = _own_change(columns, stream, since) or what_changed(columns, since)
     if changed is not None:
         where = f" on {changed.station}" if changed.station else ""
-        return f"{changed.fact} changed{where} on {day(columns, since)} ({changed.words})."
+        what = _CHANGED.get(changed.fact, f"{changed.fact} changed")
+        return f"{what}{where} on {day(columns, since)} ({changed.words})."
     where = station_of(columns, stream, since)
     at = f" It changed most on {where}." if where else ""
-    return "No fact of the acquisition changed with it." + at + " " + _advice(columns, stream)
+    return "Nothing recorded of the acquisition changed with it." + at + " " + _advice(columns, stream)
+
+
+_CHANGED = {
+    "station": "The mix of scanners changed",
+    "vendor": "The mix of vendors changed",
+    "reason": "The reasons of refusals changed",
+    "artefact": "The artefact that runs changed",
+    "field strength": "The mix of field strengths changed",
+}
+_LEVELS = {("reason", "none"): "not refused"}
 
 
 def _advice(columns: Columns, stream: str) -> str:
@@ -140,11 +156,11 @@ def _advice(columns: Columns, stream: str) -> str:
     if name == "latency_ms":
         return "Look at what else the computer runs, and at the backend in the newest results."
     if name == "outcome":
-        return "Look at the reason codes of the newest refusals."
+        return "Look at the reasons of the newest refusals."
     if name == "calibration level":
-        return "Ask whether the share of patients with NPC changed; if so, the prevalence offset may do."
+        return "Ask whether the share of patients with NPC changed; if so, adjust the prevalence offset."
     if name == "calibration slope":
         return "Have the newest disagreements read again, then refit the calibrator on these cases."
-    if name in columns.features or name == "all features":
-        return "Ask for coil, reconstruction and software changes at the scanner."
+    if name in columns.features or name in ("all features", "all columns"):
+        return "Ask for changes of coil, reconstruction or software at the scanner."
     return "Ask what changed in the protocol or the booking of patients."

@@ -102,10 +102,14 @@ def _warning(probability: Floats, npc: Floats, area: float) -> str:
         return ""
     short = [
         f"{count} for the {name}"
-        for name, count in (("slope", need.slope), ("ratio", need.ratio), ("AUC", need.auc))
+        for name, count in (
+            ("slope", need.slope),
+            ("ratio found / foretold", need.ratio),
+            ("AUC", need.auc),
+        )
         if len(npc) < count
     ]
-    return f"{len(npc)} cases; for intervals that settle it: {', '.join(short)} (Riley 2021)."
+    return f"{len(npc)} cases are few; enough would be {', '.join(short)} (Riley 2021)."
 
 
 def agreement(

@@ -14,14 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npc_edge.calibration.watch.charts import Chart, chart_of, two_sided
-from npc_edge.calibration.watch.limits import family_limits
+from npc_edge.calibration.watch.limits import Span, by_case, passed_by, spans
 from npc_edge.calibration.watch.power import cusum_shift
 from npc_edge.calibration.watch.settings import Settings, share_of
 
 Floats = NDArray[np.float64]
 
-ALLOWANCE = 0.075
+ALLOWANCE = 0.06
+"""Two fifths of what a slope of 0.7 shifts a case by at 20 % prevalence, 0.15 deviations: smaller shifts and
+the weeks after a change count too."""
 LEVEL, SLOPE = "calibration level", "calibration slope"
+_PARTS = (1 / 3, 2 / 3)
+"""Of calibration's rate: a case tells least of the slope, so that the slope has the lower limit. Other charts
+see a change of the level too."""
 _CLIP = 1e-6
 
 
@@ -39,17 +44,22 @@ def calibration_charts(probability: Floats, npc: Floats, settings: Settings, sha
     random = np.random.default_rng(settings.seed)
     missing = max(0, settings.horizon - len(p))
     newest = np.concatenate([p[-settings.horizon :], random.choice(p, missing)])
-    peaks = _null_peaks(newest, _weights(newest, newest), settings, random)
-    rates = [share_of(rate, share) for rate in (settings.false_alarm_rate, settings.watch_rate)]
-    limits = family_limits(peaks, *rates)
+    over = spans(settings.horizon, settings.horizon, len(p) > settings.horizon)
+    peaks = [_null_peaks(newest, span, settings.null_runs, random) for span in over]
     charts = []
     units = (sqrt(float((newest * (1 - newest)).mean())), 1 / _slope_information(newest))
     for index, stream in enumerate((LEVEL, SLOPE)):
         scores = (npc - p) * _weights(p, newest)[index]
         path = two_sided(scores, ALLOWANCE, 0)
-        pair = float(limits.act[index]), float(limits.watch[index])
-        seen = cusum_shift(pair[0], ALLOWANCE, len(p)) * units[index]
-        charts.append(chart_of(("cusum", stream, "calibration"), path, scores, pair, seen, settings))
+        rates = [
+            share_of(rate, share * _PARTS[index]) for rate in (settings.false_alarm_rate, settings.watch_rate)
+        ]
+        act, watch = (
+            by_case([passed_by(peak[:, index], rate) for peak in peaks], len(p), settings.horizon)
+            for rate in rates
+        )
+        seen = cusum_shift(float(act[-1]), ALLOWANCE, len(p)) * units[index]
+        charts.append(chart_of(("cusum", stream, "calibration"), path, scores, (act, watch), seen, settings))
     return charts
 
 
@@ -71,14 +81,16 @@ def _slope_information(p: Floats) -> float:
     return sqrt(float((p * (1 - p) * (logit(p) - _middle(p)) ** 2).mean())) or 1.0
 
 
-def _null_peaks(p: Floats, weights: Floats, settings: Settings, random: np.random.Generator) -> Floats:
-    """Highest CUSUM of both series in each run in which the labels follow the probabilities, (runs, 2)."""
-    shape = (settings.null_runs, 2)
-    up, down, peak = (np.zeros(shape) for _ in range(3))
-    for index, chance in enumerate(p):
-        residual = (random.random((shape[0], 1)) < chance) - chance
-        score = residual * weights[:, index]
+def _null_peaks(p: Floats, span: Span, runs: int, random: np.random.Generator) -> Floats:
+    """Highest CUSUM of both series within the span, in each run in which the labels follow the probabilities,
+    (runs, 2); the probabilities p (N,) come again and again."""
+    weights = _weights(p, p)
+    up, down, peak = (np.zeros((runs, 2)) for _ in range(3))
+    for case in range(span.end):
+        chance = p[case % len(p)]
+        score = ((random.random((runs, 1)) < chance) - chance) * weights[:, case % len(p)]
         np.maximum(up + (score - ALLOWANCE), 0, out=up)
         np.maximum(down - (score + ALLOWANCE), 0, out=down)
-        np.maximum(peak, np.maximum(up, down), out=peak)
+        if case >= span.after:
+            np.maximum(peak, np.maximum(up, down), out=peak)
     return peak

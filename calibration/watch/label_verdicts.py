@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,19 +31,20 @@ def scored(columns: Columns, npc: Floats) -> NDArray[np.intp]:
     return np.flatnonzero(np.isfinite(npc) & np.isfinite(columns.probability))
 
 
-def charts_with_labels(
-    columns: Columns, npc: Floats, settings: Settings, share: float
-) -> tuple[list[Chart], Columns]:
-    """The calibration charts and the columns they run over: the labelled and scored cases."""
+def charts_with_labels(columns: Columns, npc: Floats, settings: Settings, share: float) -> list[Chart]:
+    """The calibration charts, over the labelled and scored cases."""
+    known = scored(columns, npc)
+    return calibration_charts(columns.probability[known], npc[known], settings, share)
+
+
+def calibration_verdicts(
+    columns: Columns, npc: Floats, charts: Sequence[Chart], settings: Settings
+) -> list[Verdict]:
+    """Level and slope of the calibration; `since` and `alarmed` are indices of all cases again."""
+    if not charts:
+        return []
     known = scored(columns, npc)
     labelled = columns.chosen(known)
-    return calibration_charts(labelled.probability, npc[known], settings, share), labelled
-
-
-def calibration_verdicts(columns: Columns, npc: Floats, settings: Settings, share: float) -> list[Verdict]:
-    """Level and slope of the calibration; `since` and `alarmed` are indices of all cases again."""
-    known = scored(columns, npc)
-    charts, labelled = charts_with_labels(columns, npc, settings, share)
     found = []
     for chart in charts:
         verdict = chart_verdict(chart, labelled, settings)
@@ -80,14 +81,26 @@ def _slope_verdict(row: Row) -> Verdict:
         statistic=abs(slope.value - 1) / error if error > 0 else 0.0,
         limit=3.2905,
         cases=row.cases,
-        reason=f"Calibration slope {slope.text()} in {row.cases} labelled cases. {row.warning}".strip(),
-        check_first="Compare this group's cases with the others', then refit the calibrator for it."
+        reason=_slope_words(row, level),
+        check_first="Have this group's disagreements read again, then refit the calibrator for it."
         if level == "watch"
         else "",
-        power=f"Would have seen a slope {away * error:.2f} away from 1 with 90 % power."
+        power=f"A slope {away * error:.2f} away from 1 would have been seen with 90 % power."
         if error > 0
         else "No slope can be had from these cases.",
     )
+
+
+def _slope_words(row: Row, level: Level) -> str:
+    slope = row.measures["calibration_slope"]
+    whose = "" if row.group == "all" else f" ({row.group.replace('=', ' ')})"
+    how = ""
+    if level == "watch":
+        how = f": the probabilities are too {'sure of themselves' if slope.value < 1 else 'timid'}"
+    words = (
+        f"The calibration slope is {slope.text()} in {row.cases} labelled cases{whose}, 1 is perfect{how}."
+    )
+    return f"{words} {row.warning}".strip()
 
 
 def _declared(row: Row, settings: Settings) -> list[Verdict]:
@@ -107,6 +120,10 @@ def _declared_verdict(name: str, measure: Estimate, declared: float, n: int) -> 
     spread = sqrt(max(declared * (1 - declared), 1e-6) / n)
     z = (declared - measure.value) / spread
     level: Level = "watch" if measure.high < declared and two_sided(z) < 2 * STRICT else "quiet"
+    if name == "sensitivity":
+        kind, check = "with", "Look at the missed cases: are they small, or from one scanner?"
+    else:
+        kind, check = "without", "Look at the cases called suspicious without NPC: what do they share?"
     return Verdict(
         watcher=f"{name}.declared",
         group="all",
@@ -114,11 +131,9 @@ def _declared_verdict(name: str, measure: Estimate, declared: float, n: int) -> 
         statistic=max(0.0, z),
         limit=3.0902,
         cases=n,
-        reason=f"The {name} is {measure.text()} in {n} cases; {declared:.2f} was declared.",
-        check_first="Look at the missed cases first: are they small, or from one scanner?"
-        if level == "watch" and name == "sensitivity"
-        else ("Look at the false alarms' images for what they share." if level == "watch" else ""),
-        power=f"Would have seen a {name} of {max(0.0, declared - (3.0902 + Z90) * spread):.2f} "
+        reason=f"The {name} is {measure.text()} in {n} cases {kind} NPC; the bundle declares {declared:.2f}.",
+        check_first=check if level == "watch" else "",
+        power=f"A {name} of {max(0.0, declared - (3.0902 + Z90) * spread):.2f} would have been seen "
         "with 90 % power.",
     )
 
@@ -146,8 +161,10 @@ def review_verdict(pairs: Sequence[Pair], settings: Settings) -> Verdict | None:
         cases=len(reviewed),
         reason=f"Readers rejected or corrected {after.mean():.0%} of the newest {len(after)} masks, "
         f"{before.mean():.0%} before.",
-        check_first="Look at the corrected masks together: what do they have in common?" if beyond else "",
-        power=f"Would have seen a rise by {100 * step:.0f} percentage points with 90 % power.",
+        check_first="Look at the rejected and corrected masks: what do they share?" if beyond else "",
+        power=f"A rise by {100 * step:.0f} percentage points would have been seen with 90 % power."
+        if isfinite(step)
+        else "Too few reviews yet to see any rise with 90 % power.",
         since=since if beyond else None,
         alarmed=reviewed[-1].index if beyond else None,
     )

@@ -3,10 +3,15 @@
 Charts of measurements: rows of the baseline's scores are drawn again and again, whole cases at a time, so
 that what goes together in the patients and scanners goes together in the simulation. Each chart's highest
 value over the horizon is put on its own scale, and the rate decides the one quantile of the highest of all.
+
+A chart begins at 0 and takes some hundred cases to fluctuate as far as it ever will: a limit that holds for
+its first cases is passed twice as often later. So there are two, both simulated: for the first `horizon`
+cases, and, higher by a tenth, for all that come after. With either the chance is the chosen one in `horizon`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
@@ -14,10 +19,13 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.calibration.watch.ranks import CAP
 from npc_edge.calibration.watch.sequential import ewma_deviation
 
 Floats = NDArray[np.float64]
+
+_LONG = 2  # horizons after which a chart that began at 0 fluctuates as it always will
+_RUNS = 2000  # simulations of an indicator
+_TAIL = 0.1
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,18 @@ class Design:
     weight: float = 0.10
 
 
+@dataclass(frozen=True)
+class Span:
+    """The cases a limit is for: `length` of them, after the first `after` that a chart has run over."""
+
+    length: int
+    after: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.after + self.length
+
+
 @dataclass(frozen=True, eq=False)
 class Limits:
     """act and watch, (charts,): the limit of each chart."""
@@ -36,21 +56,34 @@ class Limits:
     watch: Floats
 
 
-def null_peaks(pool: Floats, length: int, runs: int, design: Design, seed: int) -> tuple[Floats, Floats]:
-    """Highest two-sided CUSUM and EWMA of each stream and run, both (runs, streams); pool (M, streams)."""
+def spans(first: int, horizon: int, settled: bool) -> tuple[Span, ...]:
+    """What limits are for: the `first` cases of a chart; and, once it is settled, `horizon` cases of a chart
+    that has long run."""
+    return (Span(first), Span(horizon, _LONG * horizon)) if settled else (Span(first),)
+
+
+def by_case(limits: Sequence[float], count: int, horizon: int) -> Floats:
+    """The limit at each of `count` cases, (count,): limits are for the first `horizon` and for the rest."""
+    return np.where(np.arange(count) < horizon, limits[0], limits[-1])
+
+
+def null_peaks(pool: Floats, span: Span, runs: int, design: Design, seed: int) -> tuple[Floats, Floats]:
+    """Highest two-sided CUSUM and EWMA within the span, of each stream and run, both (runs, streams); pool
+    (M, streams)."""
     random = np.random.default_rng(seed)
     shape = (runs, pool.shape[1])
     up, down, fading, work = (np.zeros(shape, np.float32) for _ in range(4))
     peak, peak_ewma = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     rows = pool.astype(np.float32)
     allowance, weight = np.float32(design.allowance), np.float32(design.weight)
-    for _ in range(length):
+    for case in range(span.end):
         score = rows[random.integers(len(rows), size=runs)]
         np.maximum(up + (score - allowance), 0, out=up)
         np.maximum(down - (score + allowance), 0, out=down)
-        np.maximum(peak, np.maximum(up, down, out=work), out=peak)
         fading += weight * (score - fading)
-        np.maximum(peak_ewma, np.abs(fading, out=work), out=peak_ewma)
+        if case >= span.after:
+            np.maximum(peak, np.maximum(up, down, out=work), out=peak)
+            np.maximum(peak_ewma, np.abs(fading, out=work), out=peak_ewma)
     return peak.astype(np.float64), peak_ewma.astype(np.float64) / ewma_deviation(design.weight)
 
 
@@ -59,34 +92,48 @@ def family_limits(peaks: Floats, act_rate: float, watch_rate: float) -> Limits:
     middle, scale = peaks.mean(axis=0), peaks.std(axis=0)
     scale[scale == 0] = 1.0
     highest = ((peaks - middle) / scale).max(axis=1)
-    act, watch = np.quantile(highest, [1 - act_rate, 1 - watch_rate])
+    act, watch = (passed_by(highest, rate) for rate in (act_rate, watch_rate))
     return Limits(middle + act * scale, middle + watch * scale)
 
 
+def passed_by(highest: Floats, rate: float) -> float:
+    """What a share `rate` of charts passes, from the highest values of some simulated ones, (runs,).
+
+    Beyond the 90th percentile the tail of a CUSUM's highest value falls exponentially: its mean excess there
+    says more than the few values at the quantile itself.
+    """
+    start = float(np.quantile(highest, 1 - max(rate, _TAIL)))
+    beyond = highest[highest > start]
+    if rate >= _TAIL or not len(beyond):
+        return start
+    return start + float((beyond - start).mean()) * log(_TAIL / rate)
+
+
 @lru_cache(maxsize=4096)
-def _indicator_tail(
-    hits: int, baseline: int, length: int, runs: int, design: Design, seed: int
-) -> tuple[float, float]:
-    """Where the tail of an indicator's highest CUSUM starts (its 90th percentile) and its mean excess beyond.
+def _indicator_peaks(
+    hits: int, baseline: int, span: Span, design: Design, seed: int
+) -> tuple[Floats, Floats]:
+    """Highest two-sided CUSUM and EWMA of an indicator within the span, both (_RUNS,).
 
     What the baseline leaves open about the share is drawn too: from the Beta distribution that `hits` of
     `baseline` cases give (Jeffreys).
     """
     random = np.random.default_rng((seed, hits, baseline))
-    share = random.beta(hits + 0.5, baseline - hits + 0.5, size=runs)
+    share = random.beta(hits + 0.5, baseline - hits + 0.5, size=_RUNS)
     scale = indicator_scale(hits, baseline)
-    count = np.full(runs, float(hits))
-    up, down, peak = (np.zeros(runs) for _ in range(3))
-    for seen in range(baseline, baseline + length):
-        drawn = (random.random(runs) < share).astype(np.float64)
+    count = np.full(_RUNS, float(hits))
+    up, down, fading, peak, peak_ewma = (np.zeros(_RUNS) for _ in range(5))
+    for seen in range(baseline, baseline + span.end):
+        drawn = (random.random(_RUNS) < share).astype(np.float64)
         score = (drawn - (count + 0.5) / (seen + 1)) / scale
         count += drawn
         np.maximum(up + (score - design.allowance), 0, out=up)
         np.maximum(down - (score + design.allowance), 0, out=down)
-        np.maximum(peak, np.maximum(up, down), out=peak)
-    start = float(np.quantile(peak, 0.9))
-    beyond = peak[peak > start]
-    return start, float((beyond - start).mean()) if len(beyond) else 1.0
+        fading += design.weight * (score - fading)
+        if seen >= baseline + span.after:
+            np.maximum(peak, np.maximum(up, down), out=peak)
+            np.maximum(peak_ewma, np.abs(fading), out=peak_ewma)
+    return peak, peak_ewma / ewma_deviation(design.weight)
 
 
 def indicator_scale(hits: int, baseline: int) -> float:
@@ -95,19 +142,17 @@ def indicator_scale(hits: int, baseline: int) -> float:
     return float(np.sqrt(share * (1 - share)))
 
 
-def indicator_limit(hits: int, baseline: int, length: int, rate: float, design: Design, seed: int) -> float:
-    """The limit that the CUSUM of an indicator passes with chance `rate` within `length` cases.
-
-    Beyond the 90th percentile of 2000 runs the tail of a CUSUM's maximum falls exponentially.
-    """
-    start, excess = _indicator_tail(hits, baseline, length, 2000, design, seed)
-    return start + excess * max(0.0, log(0.1 / rate)) if rate < 0.1 else start
+def indicator_limits(
+    hits: int, baseline: int, span: Span, rate: float, design: Design, seed: int
+) -> tuple[float, float]:
+    """What the CUSUM and the EWMA of an indicator pass within the span, each with chance `rate`."""
+    peak, peak_ewma = _indicator_peaks(hits, baseline, span, design, seed)
+    return passed_by(peak, rate), passed_by(peak_ewma, rate)
 
 
 def indicator_scores(yes: NDArray[np.bool_], baseline: int) -> Floats:
-    """Scores (N,) of an indicator against its own share in the earlier cases (the first CAP at most), in
-    deviations of the baseline."""
+    """Scores (N,) of an indicator against its share in the earlier cases, in deviations of the baseline."""
     drawn = yes.astype(np.float64)
-    seen = np.minimum(np.arange(len(drawn)), CAP)
-    share = (np.concatenate([[0.0], np.cumsum(drawn)])[seen] + 0.5) / (seen + 1)
+    seen = np.arange(len(drawn))
+    share = (np.cumsum(drawn) - drawn + 0.5) / (seen + 1)
     return np.asarray((drawn - share) / indicator_scale(int(drawn[:baseline].sum()), baseline))

@@ -72,8 +72,13 @@ def paired_verdict(result: Paired) -> Verdict:
     beyond = bool(flipped.low > TOLERATED or difference.low > TOLERATED or difference.high < -TOLERATED)
     level: Level = "watch" if beyond else "quiet"
     first, second = result.artefacts
-    words = f"{first} and {second} were given the same {result.cases} cases: the probability differs by "
-    words += f"{difference.text(3)}, and the finding in {flipped.text(3)} of them."
+    words = f"The same {result.cases} cases ran with {first} and with {second}: on average the second's "
+    words += (
+        f"probability differs by {difference.text(3).replace('-', '−')} from the first's, and the finding "
+    )
+    words += (
+        f"in {100 * flipped.value:.1f} % of them ({100 * flipped.low:.1f} to {100 * flipped.high:.1f} %)."
+    )
     half = difference.high - difference.low
     return Verdict(
         watcher="artefacts.paired",
@@ -83,10 +88,10 @@ def paired_verdict(result: Paired) -> Verdict:
         limit=TOLERATED,
         cases=result.cases,
         reason=words if result.cases > 1 else f"Fewer than 2 cases went through both {first} and {second}.",
-        check_first="Run `npc-edge verify` on the bundle and compare the golden cases." if beyond else "",
+        check_first="Run `npc-edge verify` on the bundle: are the golden cases right?" if beyond else "",
         power="Too few cases."
         if result.cases < 2
-        else f"Would have seen a mean difference beyond {TOLERATED + 0.83 * half:.3f} with 90 % power.",
+        else f"A mean difference of {TOLERATED + 0.83 * half:.3f} would have been seen with 90 % power.",
     )
 
 

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npc_edge.calibration.record import CaseRecord, Truth
+from npc_edge.calibration.truth import standing
 
 Floats = NDArray[np.float64]
 
 
 def current(truths: Iterable[Truth]) -> dict[str, Truth]:
     """What is now held true of each case: a later entry supersedes an earlier one in what it speaks of."""
-    known: dict[str, Truth] = {}
+    said: dict[str, list[Truth]] = {}
     for truth in sorted(truths, key=attrgetter("at")):
-        earlier = known.get(truth.case_key)
-        known[truth.case_key] = truth if earlier is None else _superseded(earlier, truth)
-    return known
-
-
-def _superseded(earlier: Truth, later: Truth) -> Truth:
-    spoken = {
-        name: value
-        for name in ("npc", "review")
-        if (value := getattr(later, name)) is not None
-    }  # fmt: skip
-    if later.category is not None:
-        spoken |= {"category": later.category, "edition": later.edition}
-    if later.review is not None or later.dice is not None:
-        spoken["dice"] = later.dice  # a mask's Dice belongs to its review
-    criteria = {**earlier.criteria, **later.criteria}
-    return replace(earlier, at=later.at, source=later.source, on=later.on, criteria=criteria, **spoken)
+        said.setdefault(truth.case_key, []).append(truth)
+    return {case: known for case, history in said.items() if (known := standing(history)) is not None}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from npc_edge.calibration.watch.sequential import siegmund_arl
 Z90 = 1.2815515655446004
 """The normal quantile of 90 %."""
 
+_DENSE = 2000  # cases up to which each is looked at
+
 
 @lru_cache(maxsize=1024)  # the report asks again what the verdicts asked
 def cusum_shift(limit: float, allowance: float, cases: int, reference: int | None = None) -> float:
@@ -33,6 +35,8 @@ def cusum_shift(limit: float, allowance: float, cases: int, reference: int | Non
     if cases < 1:
         return float("inf")
     n = np.arange(1, cases + 1, dtype=np.float64)
+    if cases > _DENSE:  # what is looked for is flat there
+        n = np.unique(np.rint(np.geomspace(1, cases, _DENSE)))
     kept: NDArray[np.float64] = n if reference is None else reference * np.log1p(n / reference)
     low, high = 0.0, 1.0
     while not _passes(limit, allowance, high, n, kept):
@@ -51,7 +55,7 @@ def _passes(
     gained = np.minimum(n / np.maximum(2 * rise, 1e-9), 0.8 * np.sqrt(n))
     risen = bool((rise + np.where(rise > 0, gained, 0.0) - Z90 * np.sqrt(n)).max() >= limit)
     wait = siegmund_arl(limit, allowance, shift * float(kept[-1] / n[-1]))
-    return risen or wait * log(10) <= len(n)
+    return risen or wait * log(10) <= float(n[-1])
 
 
 def ks_shift(p_limit: float, reference: int, window: int) -> float:

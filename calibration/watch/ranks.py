@@ -3,6 +3,9 @@
 While cases are exchangeable, sequential ranks are independent and their distribution is known, whatever the
 distribution of what is measured (McDonald, Naval Research Logistics 1990;37:627). So nothing has to be
 estimated from a baseline, and the limits of a chart hold for skewed scores too. Ties share their mean rank.
+
+The reference grows with the cases and is never closed. Ranks among a fixed one of m cases are off by
+1 / sqrt(m) standard deviations, always in the same direction: little, but a CUSUM adds it up for ever.
 """
 
 from __future__ import annotations
@@ -17,14 +20,11 @@ from npc_edge.calibration.watch.normal import quantile
 Floats = NDArray[np.float64]
 Scoring = Literal["normal", "upper"]
 
-CAP = 2000
-"""Cases that the ranks are taken among. Later cases are ranked among the first CAP: a slow drift is not
-taken into the reference, and a hundred thousand cases stay cheap."""
-
-_BLOCK = 250
+_BLOCK = 32
+"""Cases that are compared each with each; blocks of them are merged."""
 
 
-def sequential_scores(values: Floats, scoring: Scoring = "normal", cap: int = CAP) -> Floats:
+def sequential_scores(values: Floats, scoring: Scoring = "normal") -> Floats:
     """Scores (N,) of values (N,) in order of time: mean 0, deviation 1 while nothing changes; 0 where NaN.
 
     normal: the normal quantile of the rank, for shifts of the middle. upper: the exponential one (Savage),
@@ -33,7 +33,7 @@ def sequential_scores(values: Floats, scoring: Scoring = "normal", cap: int = CA
     scores = np.zeros(len(values))
     known = np.isfinite(values)
     if known.any():
-        scores[known] = _score(_sequential_shares(values[known], cap), scoring)
+        scores[known] = _score(_sequential_shares(values[known]), scoring)
     return scores
 
 
@@ -54,22 +54,30 @@ def _score(shares: Floats, scoring: Scoring) -> Floats:
     return quantile(shares) if scoring == "normal" else -np.log1p(-shares) - 1.0
 
 
-def _sequential_shares(x: Floats, cap: int) -> Floats:
-    """(rank - 0.5) / n of each value among those up to it; beyond `cap`, among the first `cap` and itself."""
-    shares = np.empty(len(x))
-    early = x[:cap]
-    for start in range(0, len(early), _BLOCK):
-        block = early[start : start + _BLOCK]
-        earlier = np.sort(early[:start])
-        below = np.searchsorted(earlier, block) + np.searchsorted(earlier, block, side="right")
-        among = np.sign(block[:, None] - block[None, :]) + 1  # 0 below, 1 equal, 2 above
-        below = below + np.tril(among, -1).sum(axis=1)
-        shares[start : start + len(block)] = (0.5 * below + 0.5) / np.arange(
-            start + 1, start + len(block) + 1
-        )
-    if len(x) > cap:
-        reference = np.sort(early)
-        late = x[cap:]
-        below = np.searchsorted(reference, late) + np.searchsorted(reference, late, side="right")
-        shares[cap:] = (0.5 * below + 0.5) / (cap + 1)
-    return shares
+def _sequential_shares(x: Floats) -> Floats:
+    """(rank - 0.5) / n of each value among those up to it."""
+    order, codes = np.unique(x, return_inverse=True)
+    count, beyond = len(codes), len(order)
+    blocks = 1 << max(0, (count - 1) // _BLOCK).bit_length()
+    padded = np.full(blocks * _BLOCK, beyond, np.int64)  # at the end: earlier than none of the cases
+    padded[:count] = codes
+    rows = padded.reshape(-1, _BLOCK)
+    among = np.sign(rows[:, :, None] - rows[:, None, :]).astype(np.int8) + 1  # 0 below, 1 equal, 2 above
+    doubled = np.tril(among, -1).sum(axis=2, dtype=np.int64).ravel()
+    size = _BLOCK
+    while size < len(padded):
+        doubled.reshape(-1, 2, size)[:, 1] += _merged(padded.reshape(-1, 2, size), beyond, beyond < count)
+        size *= 2
+    return np.asarray((0.5 * doubled[:count] + 0.5) / np.arange(1, count + 1))
+
+
+def _merged(pairs: NDArray[np.int64], beyond: int, tied: bool) -> NDArray[np.int64]:
+    """Twice how many of the earlier block lie below each value of the later, and once how many equal it;
+    pairs (P, 2, size): earlier and later block, codes in 0..beyond, some of them equal where `tied`. All
+    pairs are searched at once."""
+    apart = np.arange(len(pairs), dtype=np.int64)[:, None] * (beyond + 1)
+    earlier = (np.sort(pairs[:, 0], axis=1) + apart).ravel()
+    later = (pairs[:, 1] + apart).ravel()
+    found = np.searchsorted(earlier, later)
+    found = found + (np.searchsorted(earlier, later, side="right") if tied else found)
+    return np.asarray(found.reshape(len(pairs), -1) - 2 * pairs.shape[2] * np.arange(len(pairs))[:, None])

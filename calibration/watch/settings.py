@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Settings:
     """false_alarm_rate: the chance that anything reaches "act" within `horizon` cases while nothing changes,
-    all watchers together. watch_rate: the same for "watch".
+    all watchers together: within the first `horizon`, the baseline among them, and within any later.
+    watch_rate: the same for "watch".
 
     baseline: the first cases, which say what is normal; nothing alarms among them. start: leave out what is
     older (UTC, milliseconds since 1970), as after a change that is meant to stay. window: cases in a
@@ -56,7 +57,7 @@ class Shares:
 
 
 WITHOUT_LABELS = Shares(charts=0.70, facts=0.20, windows=0.10, labels=0.0)
-WITH_LABELS = Shares(charts=0.45, facts=0.15, windows=0.08, labels=0.32)
+WITH_LABELS = Shares(charts=0.33, facts=0.11, windows=0.06, labels=0.50)
 
 
 def share_of(rate: float, share: float) -> float:

@@ -7,33 +7,13 @@ from math import isfinite
 
 from npc_edge.calibration.record import Level, Verdict
 from npc_edge.calibration.watch.change import change_point
-from npc_edge.calibration.watch.charts import Chart
+from npc_edge.calibration.watch.charts import Chart, indicators
 from npc_edge.calibration.watch.columns import Columns
-from npc_edge.calibration.watch.diagnose import check_first, day
+from npc_edge.calibration.watch.diagnose import check_first
+from npc_edge.calibration.watch.phrases import day, from_to, moved, named, plainly
 from npc_edge.calibration.watch.settings import Settings
 
 ORDER: dict[Level, int] = {"quiet": 0, "watch": 1, "act": 2}
-
-_WORDS = {
-    "score": "the score",
-    "high scores": "the share of high scores",
-    "volume_ml": "the tumour volume",
-    "latency_ms": "the time a run takes",
-    "all features": "the intensity features together",
-    "calibration level": "the share of NPC found, against the probabilities,",
-    "outcome=no-result": "the share of refused studies",
-    "outcome=any other": "the share of refused studies",
-}
-
-
-def named(stream: str) -> str:
-    """A stream in words: "the share of vendor "ge"", "t2.median"."""
-    if stream in _WORDS:
-        return _WORDS[stream]
-    fact, _, level = stream.partition("=")
-    if not level:
-        return fact
-    return f'the share of {fact} "{level}"' if level != "any other" else f"the share of any other {fact}"
 
 
 def headline(verdicts: Sequence[Verdict]) -> Verdict | None:
@@ -55,7 +35,7 @@ def chart_verdict(chart: Chart, columns: Columns, settings: Settings) -> Verdict
     cases = len(columns) if chart.kind == "calibration" else max(0, len(columns) - settings.baseline)
     since, check = None, ""
     if crossed is None:
-        reason = f"No change of {named(chart.stream)} seen."
+        reason = f"No change seen in {named(chart.stream).removesuffix(',')}."
     else:
         window = max(0, crossed - settings.horizon)
         found = change_point(
@@ -63,16 +43,13 @@ def chart_verdict(chart: Chart, columns: Columns, settings: Settings) -> Verdict
         )
         since = crossed if found is None else found + window
         check = check_first(columns, chart.stream, since)
-        reason = (
-            f"{_direction(chart)} since about {day(columns, since)} (case {since + 1}); "
-            f"{chart.watcher.upper()} passed its limit on {day(columns, crossed)} (case {crossed + 1})."
-        )
+        reason = _reason(chart, columns, settings, since, crossed)
     return Verdict(
         watcher=chart.name,
         group="all",
         level=level,
         statistic=chart.statistic,
-        limit=chart.watch_limit if level == "watch" else chart.limit,
+        limit=chart.limit,
         cases=cases,
         reason=reason,
         check_first=check,
@@ -90,15 +67,21 @@ def _level(chart: Chart) -> tuple[Level, int | None]:
     return "quiet", None
 
 
-def _direction(chart: Chart) -> str:
-    if chart.stream == "calibration slope":
-        return (
-            "The probabilities are too timid, their slope lies above 1,"
-            if chart.rises
-            else "The probabilities are too sure, their slope lies below 1,"
-        )
-    words = named(chart.stream)
-    return f"{words[0].upper()}{words[1:]} {'rises' if chart.rises else 'falls'}"
+def _reason(chart: Chart, columns: Columns, settings: Settings, since: int, crossed: int) -> str:
+    """What moved, from where to where, since when, and when it was noticed."""
+    fact, _, level = chart.stream.partition("=")
+    yes, stream = None, chart.stream
+    if chart.kind == "fact":
+        yes = indicators(columns.facts[fact], settings.baseline)[level]
+        stream = f"{fact}={plainly(columns.facts[fact], level, yes, since)}"
+    case = "labelled case" if chart.kind == "calibration" else "case"
+    waited = crossed - since + 1
+    return (
+        f"{moved(stream, chart.rises, chart.crossed is not None)}"
+        f"{from_to(columns, chart.stream, yes, since, chart.rises)}"
+        f" since about {day(columns, since)} ({case} {since + 1});"
+        f" it was noticed on {day(columns, crossed)}, {waited} {case}{'s' * (waited > 1)} later."
+    )
 
 
 def _power(chart: Chart) -> str:
@@ -107,9 +90,11 @@ def _power(chart: Chart) -> str:
     if not isfinite(size) or (chart.kind == "fact" and size >= 1):
         return "Too few cases yet to see any change with 90 % power."
     if chart.stream == "calibration slope":
-        what = f"a change of the slope by {size:.2f}"
+        what = f"A slope {size:.2f} away from 1"
+    elif chart.stream == "calibration level":
+        what = f"NPC in {100 * size:.1f} percentage points more or fewer cases than foretold"
     elif chart.kind == "measure":
-        what = f"a shift of {size:.2f} SD"
+        what = f"A shift of {size:.2f} SD"
     else:
-        what = f"a change of the share by {100 * size:.1f} percentage points"
-    return f"Would by now have seen {what}, there from the start of watching, with 90 % power."
+        what = f"A change of the share by {100 * size:.1f} percentage points"
+    return f"{what}, there since watching began, would have been seen by now with 90 % power."

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from npc_edge.calibration.record import Level, Verdict
 from npc_edge.calibration.watch.columns import Columns
-from npc_edge.calibration.watch.diagnose import check_first, day
+from npc_edge.calibration.watch.diagnose import check_first
 from npc_edge.calibration.watch.normal import quantile
+from npc_edge.calibration.watch.phrases import day, named
 from npc_edge.calibration.watch.power import ks_shift
 from npc_edge.calibration.watch.settings import Settings
 from npc_edge.calibration.watch.windows import benjamini_hochberg, ks, mmd, psi, psi_by_chance
@@ -45,9 +46,9 @@ def window_verdicts(columns: Columns, settings: Settings) -> list[Verdict]:
         p[row] = benjamini_hochberg(np.array([_ks_p(*pair, settings.seed) for pair in windows]))
         p_all[row] = _mmd_p(windows, settings.seed)
     shift = ks_shift(DISCOVERY / len(names), settings.baseline, settings.window)
-    power = f"One window of {settings.window} shows a shift of {shift:.2f} SD with 90 % power, if no other "
-    power += "column moves."
-    joint = "A joint comparison: its power depends on how the columns move together and is not stated."
+    power = f"A shift of {shift:.2f} SD is seen in {settings.window} cases with 90 % power, if nothing else "
+    power += "moves."
+    joint = "Its power depends on how the measurements move together and is not stated."
     verdicts = [
         _verdict(f"{name}.ks", p[:, index], looks, power, (columns, settings))
         for index, name in enumerate(names)
@@ -99,15 +100,18 @@ def _verdict(
     level: Level = "act" if len(twice) else "watch" if found[-1] else "quiet"
     name = watcher.rsplit(".", 1)[0]
     since = alarmed = None
-    reason, check = f"The newest {settings.window} cases are distributed like the baseline's: {name}.", ""
+    words = named(name).removesuffix(",")
+    reason, check = f"The newest {settings.window} cases are like the baseline in {words}.", ""
     if level != "quiet":
         first = int(twice[0]) if level == "act" else len(p) - 1
         since = looks[first][0]
         alarmed = (looks[first + 1] if level == "act" else looks[first])[1] - 1
         check = check_first(columns, name, since)
-        windows = "two windows in a row" if level == "act" else "one window"
-        reason = f"The distribution of {name} differs from the baseline's in {windows}, since about "
-        reason += f"{day(columns, since)} (case {since + 1})."
+        windows, first_of = f"The newest {settings.window} cases", ""
+        if level == "act":
+            windows, first_of = f"Twice {settings.window} cases in a row", "the first "
+        reason = f"{windows} differ from the baseline in {words}, "
+        reason += f"{first_of}from {day(columns, since)} on (case {since + 1})."
     best = float(np.minimum.reduce(p)) if level == "act" else float(p[-1])
     return Verdict(
         watcher=watcher,
@@ -140,9 +144,11 @@ def _psi_verdict(name: str, values: Floats, look: tuple[int, int], settings: Set
         statistic=value,
         limit=limit,
         cases=len(after),
-        reason=f"PSI of {name} is {value:.2f}, {'beyond' if beyond else 'within'} {limit:.2f}; "
-        f"{by_chance:.2f} is expected by chance.",
-        check_first="Look at this column's KS and CUSUM: they say when it began." if beyond else "",
+        reason=f"The newest {settings.window} cases {'differ from' if beyond else 'are like'} the baseline "
+        f"in {named(name).removesuffix(',')}: PSI {value:.2f}, limit {limit:.2f}, by chance {by_chance:.2f}.",
+        check_first="See whether the other watchers of this quantity have noticed: they say since when."
+        if beyond
+        else "",
         power=f"A convention: a shift of about {(limit - by_chance) ** 0.5:.1f} SD reaches it."
         if limit > by_chance
         else "A convention: with so few cases chance alone reaches it.",

@@ -19,19 +19,28 @@ def alias(
     station: Annotated[
         str | None, typer.Option(help="Its StationName as in the DICOM header; hashed, never kept.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Or its ManufacturerModelName, for headers without a StationName; hashed too."),
+    ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Its key, or the beginning of it, as `status` shows.")
+        str | None, typer.Option(help="Or the key of either, or the beginning of it, as `status` shows.")
     ] = None,
     state: StateFolder = None,
 ) -> None:
     """Name a scanner, so that the report can."""
-    from npc_edge.engine.output.record import station_key
+    from npc_edge.engine.output.record import model_key, station_key
 
-    if (station is None) == (key is None):
-        raise UsageError("which scanner?", "give either --station or --key")
+    if sum(given is not None for given in (station, model, key)) != 1:
+        raise UsageError("which scanner?", "give one of --station, --model and --key")
     with opened(state) as (where, store):
-        known = {scanner.key for scanner in store.scanners() if scanner.key}
-        wanted = key.lower() if key is not None else station_key(where.key_for, station or "")
+        known = {k for scanner in store.scanners() for k in (scanner.key, scanner.model_key) if k}
+        if key is not None:
+            wanted = key.lower()
+        elif station is not None:
+            wanted = station_key(where.key_for, station)
+        else:
+            wanted = model_key(where.key_for, model or "")
         matching = sorted(found for found in known if wanted and found.startswith(wanted))
         if len(matching) != 1:
             raise UsageError(

@@ -32,6 +32,11 @@ def station_key(key_for: KeyFor, name: str) -> str:
     return _key(key_for, "station", name)
 
 
+def model_key(key_for: KeyFor, name: str) -> str:
+    """The key of a ManufacturerModelName (0008,1090)."""
+    return _key(key_for, "model", name)
+
+
 def case_record(outcome: Outcome, document: ResultDocument, at: int) -> CaseRecord:
     """The record of a run, as published in `document`. at: UTC, milliseconds since 1970."""
     findings, facts, runtime = outcome.findings, outcome.facts, document.runtime
@@ -136,7 +141,7 @@ def _series(
     return Acquired(
         role=role,
         vendor=a.vendor,
-        model_key=_key(outcome.key_for, "model", a.model),
+        model_key=model_key(outcome.key_for, a.model),
         station_key=station_key(outcome.key_for, a.station),
         field_strength_t=a.field_strength_t,
         fat_suppression=fat_suppression,

@@ -7,7 +7,7 @@ from scipy.stats import skew
 
 from npc_edge.bench.deployments import FEATURES, Scenario, simulate
 from npc_edge.bench.monitor_simulation import SCENARIOS, Run, deployment, summary
-from npc_edge.calibration.watch import Settings
+from npc_edge.calibration.watch import Settings, charts
 from npc_edge.calibration.watch.measures import auc, calibration_slope
 
 
@@ -80,3 +80,16 @@ def test_log_odds_of_the_population_have_the_prevalence() -> None:
     assert np.nanmean(expit(given.columns.outputs["score"])) == pytest.approx(
         np.nanmean(given.columns.probability)
     )
+
+
+def test_over_a_long_stationary_series_the_rate_stays_what_was_chosen() -> None:
+    """36 thousands of cases, four deployments: 5 % of them may alarm. Ranks among a fixed reference, with
+    limits for the first thousand alone, made it a quarter."""
+    alarms = []
+    for seed in range(1, 5):
+        given = simulate(Scenario("long", cases=10_000), seed)
+        beyond = np.zeros(10_000, np.bool_)
+        for chart in charts(given.columns, np.full(10_000, np.nan), Settings(null_runs=300))[0]:
+            beyond |= np.abs(chart.path) > chart.act_limits
+        alarms.append(beyond.reshape(10, 1000)[1:].any(axis=1))
+    assert np.sum(alarms) <= 5

@@ -252,10 +252,31 @@ def test_an_older_database_is_brought_to_the_newest_schema(path: Path) -> None:
         assert list(store.records()) == [record()]
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT extra FROM runs").fetchall() == [("x",)]
-    assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+    assert raw.execute("PRAGMA user_version").fetchone() == (3,)
     raw.close()
-    with pytest.raises(StoreError, match="schema 2, this npc-edge knows 1"):
+    with pytest.raises(StoreError, match="schema 3, this npc-edge knows 2"):
         Store.open(path)
+
+
+def test_acknowledgements_of_the_first_schema_are_those_of_the_usual_options(path: Path) -> None:
+    with Store.open(path, MIGRATIONS[:1]) as store:
+        store.add(record())
+    raw = sqlite3.connect(path)
+    values = ("score.cusum", "all", "act", 5, 9, "", "ana")
+    raw.execute(
+        "INSERT INTO acknowledgements (watcher, grouped, level, at, until, note, who)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        values,
+    )
+    raw.commit()
+    raw.close()
+    with Store.open(path) as store:
+        assert store.acknowledgements() == (Acknowledgement(*values),)
+        assert store.acknowledgements()[0].view == ""
+        other = Acknowledgement(*values[:6], "ben", "--since 2026-05-01")
+        store.acknowledge(other)
+        store.end([other], 7)
+        assert store.acknowledgements() == (Acknowledgement(*values),)
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(path: Path) -> None:

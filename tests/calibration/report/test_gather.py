@@ -12,6 +12,7 @@ from npc_edge.calibration.report.gather import content_of
 from npc_edge.calibration.report.page import render
 from npc_edge.calibration.report.values import Content
 from npc_edge.calibration.watch import Settings, Watched, watched
+from npc_edge.calibration.watch.measures import spiegelhalter_z
 
 OF = Department(900, seed=4, changed=0.5, labelled=0.3)
 SETTINGS = Settings(null_runs=300)
@@ -58,7 +59,7 @@ def test_every_split_of_the_cases_adds_up(seen: Seen) -> None:
 
 def test_the_change_on_one_scanner_is_drawn_where_it_was(seen: Seen) -> None:
     _, found, content = seen
-    trend = next(t for t in content.trends if t.title == "T2 median")
+    trend = next(t for t in content.trends if t.title == "Median intensity of T2")
     assert trend.watch is not None
     assert trend.watch.level == "act"
     assert trend.watch.change is not None
@@ -92,6 +93,11 @@ def test_reliability_counts_every_labelled_case_with_a_score(seen: Seen) -> None
     assert (diagram.observed <= diagram.high).all()
     names = {m.name for m in diagram.measures}
     assert {"AUC", "Calibration slope", "Calibration error", "Sensitivity", "Specificity"} <= names
+    assert {"Brier score: miscalibration", "Spiegelhalter's z", "Distance of the curve (ICI)"} <= names
+    by_name = {m.name: m.estimate for m in diagram.measures}
+    p, y = found.columns.probability[labelled], found.npc[labelled]
+    assert by_name["Spiegelhalter's z"].value == spiegelhalter_z(p, y)  # type: ignore[union-attr]
+    assert 0 <= by_name["Brier score: miscalibration"].value < by_name["Brier score"].value  # type: ignore[union-attr]
 
 
 def test_agreement_is_counted(seen: Seen) -> None:
@@ -101,6 +107,13 @@ def test_agreement_is_counted(seen: Seen) -> None:
     assert dict(agreement.reviews)["corrected"] == sum(t.review == "corrected" for t in truths(OF))
     assert agreement.dice is not None
     assert [m.name for m in agreement.criteria] == ["clivus"]
+    rows = {row.name: row for row in agreement.groups}
+    assert {"Scanner: scanner A", "Vendor: ge", "T2 fat suppression: yes"} <= set(rows)
+    by_scanner = [rows["Scanner: scanner A"], rows["Scanner: scanner B"]]
+    assert sum(row.category.n for row in by_scanner if row.category) == len(staged)
+    assert sum(row.criteria.n for row in by_scanner if row.criteria) == agreement.criteria[0].estimate.n  # type: ignore[union-attr]
+    reviewed = sum(t.review is not None for t in truths(OF))
+    assert sum(row.accepted.n for row in by_scanner if row.accepted) == reviewed
 
 
 def test_one_change_is_one_thing_to_look_at_on_the_page(seen: Seen) -> None:
@@ -130,6 +143,21 @@ def test_repeated_runs_and_older_bundles_are_counted_not_watched() -> None:
     page = render(content, found.verdicts, ())
     assert "No statement yet" in page
     assert "120 of 250" in page
+
+
+def test_the_same_cases_through_two_artefacts_have_a_section() -> None:
+    given = list(records(Department(60, seed=3)))
+    other = [
+        replace(r, artefact="detector.fp32", at=r.at + 1, probability=(r.probability or 0.0) * 0.99)
+        for r in given
+    ]
+    for every, there in (([*given, *other], True), (given, False)):
+        found = watched(every, (), SETTINGS, {})
+        content = content_of(every, found, SETTINGS, every[-1].at)
+        page = render(content, found.verdicts, ())
+        assert ("The same cases through two artefacts" in page) is there
+        assert any("no two cases ran through two artefacts" in s for s in content.not_assessed) is not there
+        assert ("cases ran with detector.fp32 and with detector.int8-u8s8" in page) is there
 
 
 def test_nothing_recorded_makes_a_page() -> None:

@@ -12,6 +12,7 @@ from npc_edge.calibration.store import Store
 MAKE = """
 import resource, sys, time
 from pathlib import Path
+begun = time.perf_counter()
 from npc_edge.calibration.alarms import open_alarms
 from npc_edge.calibration.report.gather import content_of
 from npc_edge.calibration.report.page import render
@@ -25,7 +26,8 @@ found = watched(records, known, settings, {})
 content = content_of(records, found, settings, records[-1].at)
 page = render(content, found.verdicts, open_alarms(found.verdicts, (), records[-1].at))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(records), len(page), time.process_time(), peak / (1024 if sys.platform == "linux" else 2**20))
+wall = time.perf_counter() - begun
+print(len(records), len(page), time.process_time(), wall, peak / (1024 if sys.platform == "linux" else 2**20))
 """
 
 
@@ -42,8 +44,9 @@ def test_a_report_over_100_000_records(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    count, size, seconds, megabytes = map(float, ran.stdout.split())
-    print(f"{seconds:.1f} s of processor time, {megabytes:.0f} MB, a page of {size / 1e3:.0f} kB")
+    count, size, seconds, wall, megabytes = map(float, ran.stdout.split())
+    print(f"{seconds:.1f} s of processor time, {wall:.1f} s by the clock, {megabytes:.0f} MB,", end=" ")
+    print(f"a page of {size / 1e3:.0f} kB")
     assert count == 100_000
     assert size < 400_000
     assert seconds <= 10

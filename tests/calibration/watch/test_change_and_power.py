@@ -56,6 +56,9 @@ def test_ranks_among_a_growing_reference_lose_what_is_stated() -> None:
 def test_more_cases_see_smaller_shifts() -> None:
     seen = [cusum_shift(20.0, 0.1, n, 250) for n in (1, 50, 200, 800)]
     assert seen == sorted(seen, reverse=True)
+    long = [cusum_shift(20.0, 0.1, n, 250) for n in (1999, 2001, 50_000)]
+    assert long[0] == pytest.approx(long[1], abs=1e-3)
+    assert long[2] <= long[0]
     assert cusum_shift(20.0, 0.1, 0) == float("inf")
 
 

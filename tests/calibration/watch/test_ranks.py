@@ -17,11 +17,22 @@ def test_each_case_is_ranked_among_those_so_far(decimals: int) -> None:
     )
 
 
-def test_beyond_the_cap_the_reference_is_the_first_cases() -> None:
-    values = np.random.default_rng(1).normal(size=600)
-    scores = sequential_scores(values, cap=400)
-    rank = rankdata(np.append(values[:400], values[500]))[-1]
-    assert scores[500] == pytest.approx(norm.ppf((rank - 0.5) / 401))
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 65, 1000])
+def test_ranks_are_right_whatever_the_number_of_cases(count: int) -> None:
+    values = np.random.default_rng(count).integers(0, 50, count).astype(np.float64)
+    by_hand = [(rankdata(values[: n + 1])[-1] - 0.5) / (n + 1) for n in range(count)]
+    np.testing.assert_allclose(sequential_scores(values), norm.ppf(by_hand), atol=1e-9)
+
+
+def test_the_reference_is_never_closed() -> None:
+    """Ranks among a fixed reference are off by its own sampling error, always in one direction; a CUSUM adds
+    that up. Among all earlier cases they stay standard however long the series."""
+    means = []
+    for seed in range(20):
+        scores = sequential_scores(np.random.default_rng(seed).gamma(2, 2, 20_000))
+        means.append(scores[10_000:].mean())
+    assert np.std(means) == pytest.approx(0.01, rel=0.5)  # 1 / sqrt(10,000)
+    assert abs(np.mean(means)) < 0.007
 
 
 @pytest.mark.parametrize("skewed", [np.exp, lambda x: x**3, lambda x: x])

@@ -25,7 +25,7 @@ def test_later_truth_supersedes_what_it_speaks_of_and_nothing_else() -> None:
     third = truth("a", 3, category="T3", edition="ajcc9", review="accept")
     held = current([third, first, second])["a"]
     assert (held.npc, held.category, held.edition) == (False, "T3", "ajcc9")
-    assert held.criteria == {"clivus": True, "orbit": False}
+    assert held.criteria == {"orbit": False}, "no NPC withdraws what was said before"
     assert (held.review, held.dice) == ("accept", None)
     assert current([first, replace(second, npc=None)])["a"].npc is True
 
@@ -50,7 +50,12 @@ def test_columns_hold_what_the_records_say() -> None:
     assert station.levels[station.codes[4]] == ALIASES[given[4].acquired[0].station_key]
     reason = columns.facts["reason"]
     assert [reason.levels[code] for code in reason.codes[2:4]] == ["none", "NO_T2"]
-    assert station_name(STATIONS[0], {}) == "station aa11bb"
+    series = given[0].acquired[0]
+    assert station_name(replace(series, station_key=STATIONS[0]), {}) == "station aa11bb"
+    nameless = replace(series, station_key="", model_key="77" * 6)
+    assert station_name(nameless, {}) == "model 777777"
+    assert station_name(nameless, {"77" * 6: "the old one"}) == "the old one"
+    assert station_name(replace(nameless, model_key=""), {}) == "unknown"
 
 
 def test_every_group_has_a_row_with_its_cases_and_its_warning() -> None:

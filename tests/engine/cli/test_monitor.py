@@ -1,6 +1,7 @@
 """`npc-edge monitor` on a store with a few runs, and what `run` keeps."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from npc_edge.bench.phantom.study import PhantomSpec, write_phantom
 from npc_edge.calibration.record import Acquired, CaseRecord
 from npc_edge.calibration.store import Store
-from npc_edge.engine.output.record import accession_key, station_key
+from npc_edge.engine.output.record import accession_key, model_key, station_key
 from npc_edge.engine.recorder import FILE
 from npc_edge.engine.state import State
 
@@ -138,11 +139,18 @@ def test_what_cannot_be_meant_is_usage(state: Path, arguments: list[str]) -> Non
 
 
 def test_scanners_get_names(state: Path) -> None:
+    opened = State.open(state)
     assert run("monitor", "alias", "scanner A", "--station", "MR7", "--state", state).returncode == 0
     assert run("monitor", "alias", "scanner B", "--key", "eeee", "--state", state).returncode == 0
     assert "scanner A" in run("monitor", "status", "--state", state).stdout
     with Store.open(state / FILE) as store:
         assert sorted(store.aliases().values()) == ["scanner A", "scanner B"]
+    with Store.open(state / FILE) as store:
+        (last,) = list(store.records())[-1:]
+        nameless = replace(last.acquired[0], station_key="", model_key=model_key(opened.key_for, "Vida"))
+        store.add(replace(last, case_key="ab" * 16, at=last.at + 1, acquired=(nameless,)))
+    assert run("monitor", "alias", "the old one", "--model", "Vida", "--state", state).returncode == 0
+    assert "the old one; 1 runs" in run("monitor", "status", "--state", state).stdout
     for wrong in (["--station", "NOBODY"], ["--key", ""], [], ["--key", "e", "--station", "MR7"]):
         assert run("monitor", "alias", "x", *wrong, "--state", state).returncode == 2
 
@@ -200,6 +208,37 @@ def test_an_alarm_is_said_acknowledged_and_quiet(changed: Path, tmp_path: Path) 
     assert said.returncode == 0
     assert "Acknowledged by a physicist until" in said.stdout
     assert run("monitor", "acknowledge", "nobody.saw", "--by", "x", "--state", changed).returncode == 2
+
+
+def test_an_acknowledgement_belongs_to_the_options_it_was_given_under(changed: Path, tmp_path: Path) -> None:
+    """Looking at the department in another way, under which nothing alarms, forgets nothing."""
+    state = tmp_path / "state"
+    shutil.copytree(changed, state)
+    with Store.open(state / FILE) as store:
+        store.end(store.acknowledgements(), 1)
+    status = ["monitor", "status", "--json", "--state", state]
+
+    def seen(*options: str | int) -> list[str]:
+        line = json.loads(run(*status, *options).stdout)
+        return [a["watcher"] for a in line["alarms"] if a["acknowledged"]]
+
+    name = "T2 fat suppression=any other.cusum"
+    assert run("monitor", "acknowledge", name, "--by", "ana", "--state", state).returncode == 0
+    assert name in seen()
+    assert seen("--since", "2026-08-01") == []
+    assert seen("--baseline", "450") == []
+    assert name in seen(), "neither ended it"
+    assert name not in seen("--false-alarm-rate", "0.04")
+    said = run("monitor", "acknowledge", name, "--by", "ben", "--false-alarm-rate", "0.04", "--state", state)
+    assert said.stdout.endswith("with --false-alarm-rate 0.04\n"), said.stderr
+    assert name in seen("--false-alarm-rate", "0.04")
+    page = tmp_path / "other.html"
+    assert run("monitor", "report", page, "--baseline", "200", "--state", state).returncode == 0
+    assert "--by NAME --baseline 200" in page.read_text(encoding="utf-8")
+    assert run("monitor", "report", page, "--phantoms", "--replace", "--state", state).returncode == 0
+    assert "--by NAME" not in page.read_text(encoding="utf-8")
+    wrong = run("monitor", "acknowledge", name, "--by", "ana", "--phantoms", "--state", state)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
 
 
 def test_the_report_is_one_private_page(changed: Path, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Single fields of many runs as arrays, without building the runs."""
+"""Single fields of many runs as arrays, without building the runs: what `Store.columns` gives.
+
+What the watchers work on is `calibration.watch.columns`, made from whole records.
+"""
 
 from __future__ import annotations
 
