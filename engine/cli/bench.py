@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from npc_edge.engine.cli import options
 from npc_edge.engine.cli.terminal import complain, note
 
 SLOWER = 8
@@ -21,11 +22,9 @@ def bench(
     cold_runs: Annotated[
         int | None, typer.Option(min=1, help="New processes; default: a third as many as warm runs, 3 to 10.")
     ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle directory; default: the embedded demo bundle.")
-    ] = None,
-    backend: Annotated[Literal["auto", "onnxruntime", "openvino", "tensorrt"], typer.Option()] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option()] = "auto",
+    bundle: options.Bundle = None,
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
     against: Annotated[
         Literal["torch"] | None,
         typer.Option(help="The same weights through PyTorch and MONAI, side by side (extras export, monai)."),
@@ -40,9 +39,7 @@ def bench(
     small: Annotated[
         bool, typer.Option("--small", help="A phantom of 2 x (192 x 192 x 24), to try the command.")
     ] = False,
-    allow_unsigned: Annotated[
-        bool, typer.Option("--allow-unsigned", help="Take a bundle nobody vouches for.")
-    ] = False,
+    allow_unsigned: options.AllowUnsigned = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> int:
     """Measure latency, throughput and memory on this machine; with --against torch, a peer beside it."""

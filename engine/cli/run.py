@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-import typer
-
+from npc_edge.engine.cli import options
 from npc_edge.engine.cli.terminal import complain, note
 
 if TYPE_CHECKING:
@@ -27,67 +26,35 @@ class _Job:
 
 
 def run(
-    study: Annotated[
-        list[Path] | None,
-        typer.Argument(help="A folder (searched recursively), a DICOMDIR or a zip; several are fine."),
-    ] = None,
-    image: Annotated[
-        list[str] | None,
-        typer.Option("--image", help="NAME=FILE.nii.gz, instead of STUDY: one for each sequence."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Output folder; default: the study's name + -npc-edge.")
-    ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle directory; default: the embedded demo bundle.")
-    ] = None,
-    backend: Annotated[Literal["auto", "onnxruntime", "openvino", "tensorrt"], typer.Option()] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option()] = "auto",
-    context: Annotated[
-        Literal["untreated", "treated", "unknown"], typer.Option(help="Has the patient been treated for NPC?")
-    ] = "unknown",
-    cranial_nerves: Annotated[
-        Literal["none", "palsy"] | None,
-        typer.Option(help="Clinical cranial-nerve findings; default: not supplied."),
-    ] = None,
-    prevalence: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of NPC where the studies come from (0.05): a second probability. Moves no finding."
-        ),
-    ] = None,
-    deadline: Annotated[float | None, typer.Option(help="Seconds a study may take.")] = None,
-    correlation: Annotated[
-        str | None, typer.Option(help="Your own identifier, copied into result.json.")
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace an earlier result in the folder.")
-    ] = False,
-    allow_unsigned: Annotated[
-        bool, typer.Option("--allow-unsigned", help="Run a bundle nobody signed.")
-    ] = False,
-    allow_demo_dicom: Annotated[
-        bool, typer.Option("--allow-demo-dicom", help="Let the demo bundle write DICOM for a real study.")
-    ] = False,
-    no_record: Annotated[
-        bool, typer.Option("--no-record", help="Keep no record of the run for the monitor.")
-    ] = False,
-    state: Annotated[Path | None, typer.Option(help="State directory; default: the user's.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print result.json alone (JSON lines for several).")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    study: options.Studies = None,
+    image: options.Images = None,
+    out: options.Out = None,
+    bundle: options.Bundle = None,
+    backend: options.Backend = "auto",
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    context: options.Context = "unknown",
+    cranial_nerves: options.CranialNerves = None,
+    prevalence: options.Prevalence = None,
+    deadline: options.Deadline = None,
+    correlation: options.Correlation = None,
+    replace: options.Replace = False,
+    allow_unsigned: options.AllowUnsigned = False,
+    allow_demo_dicom: options.AllowDemoDicom = False,
+    no_record: options.NoRecord = False,
+    state: options.State = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> int:
     """Is NPC there, where, which T category and why. Research use only."""
-    from npc_edge.engine.errors import NpcEdgeError, UsageError
+    from npc_edge.engine.errors import UsageError
     from npc_edge.engine.session import Session
     from npc_edge.engine.types import Options
 
     if deadline is not None and not deadline > 0:
         raise UsageError("--deadline must be a positive number of seconds")
     jobs = _jobs(study or [], image or [], out)
-    options = Options(
+    chosen = Options(
         backend=backend,
         device=device,
         precision=precision,
@@ -101,24 +68,34 @@ def run(
         correlation=correlation,
         record=not no_record,
     )
-    codes = []
     silent = quiet or as_json
-    with Session(bundle, options, _teller(silent)) as session:
-        for warning in session.notes:
-            note(f"npc-edge: {warning}")
-        for job, following in zip(jobs, [*jobs[1:], None], strict=True):
-            try:
-                codes.append(_run_one(session, job, following, deadline, as_json, silent))
-            except NpcEdgeError as error:
-                if len(jobs) == 1:
-                    raise
-                codes.append(complain(f"{_name(job)}: {error.one_line()}", error.exit_code))
-        if not silent and 0 in codes:
-            for one in session.choices:
-                if one.fresh:
-                    print(f"  {one.sentence()}")
+    with Session(bundle, chosen, _teller(silent)) as session:
+        codes = _run_all(session, jobs, deadline, as_json, silent)
         _finish_builds(session, silent)
     return max(codes, key=_SEVERITY.index)
+
+
+def _run_all(
+    session: Session, jobs: list[_Job], deadline: float | None, as_json: bool, silent: bool
+) -> list[int]:
+    """Every study's exit code; one failure never stops the rest."""
+    from npc_edge.engine.errors import NpcEdgeError
+
+    for warning in session.notes:
+        note(f"npc-edge: {warning}")
+    codes = []
+    for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+        try:
+            codes.append(_run_one(session, job, following, deadline, as_json, silent))
+        except NpcEdgeError as error:
+            if len(jobs) == 1:
+                raise
+            codes.append(complain(f"{_name(job)}: {error.one_line()}", error.exit_code))
+    if not silent and 0 in codes:
+        for one in session.choices:
+            if one.fresh:
+                print(f"  {one.sentence()}")
+    return codes
 
 
 def _teller(silent: bool) -> Callable[[str], None]:
