@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Interval:
-    """The two probabilities of Venn-Abers, 0..1: one of them is calibrated. cases: in the calibration set."""
+    """The two probabilities of Venn-Abers, 0..1: one of them is calibrated, where the share of NPC is that of
+    the calibration set, `prevalence`. cases: how many it holds."""
 
     low: float
     high: float
     cases: int
+    prevalence: float
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from npc_edge.engine.model.manifest import NetworkSpec
 from npc_edge.engine.model.prepare import grid, prepare
 from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.sliding_window import infer
-from npc_edge.engine.output.fingerprint import fingerprint
+from npc_edge.engine.output.fingerprint import Ran, fingerprint
 from npc_edge.engine.output.result import Outcome, RunFacts
 from npc_edge.engine.study.align import align
 from npc_edge.engine.study.assemble import assemble
@@ -68,10 +68,12 @@ class Kit:
         return self.voxels.get(network, HOST)
 
     def holding(self, volumes: Mapping[str, Volume]) -> AbstractContextManager[None]:
-        """Around all that is done with a study's volumes: they go where voxel operations want them. A runner
-        that is still starting is waited for: it may capture what is queued on the stream they share."""
-        for network in self.voxels:
-            self.runners[network].describe()
+        """Around all that is done with a study's volumes: they go where voxel operations want them. On a GPU
+        every runner is waited for: one that is still starting may capture what is queued on the stream they
+        share."""
+        if self.voxels or self.gpu_mb is not None:
+            for runner in self.runners.values():
+                runner.describe()
         return holding_all(self.voxels.values(), volumes.values())
 
 
@@ -179,25 +181,29 @@ def _predict_aligned(kit: Kit, clock: Clock, known: _Known) -> Predictions:
     before anything the networks may have stumbled over.
     """
     read, until_then = known.volumes, tuple(known.quality)
-    predictions, stopped = None, None
-    with ThreadPoolExecutor(1, "npc-edge-align") as pool:
-        with clock.station("align"):
-            alignment = pool.submit(align, read, kit.bundle.manifest.reference_sequence)
-        try:
-            predictions = _predict(kit, clock, known)
-        except (Refusal, BundleError, BackendError) as error:
-            stopped = error
-        with clock.more_of("align"):
-            known.volumes, checks = alignment.result()
-    said = known.quality[len(until_then) :]
-    known.quality = [*until_then, *checks]
-    if any(known.volumes[name] is not read[name] for name in read):
-        known.plans.clear()
-        del predictions
-        return _predict(kit, clock, known)
-    known.quality += said
-    if stopped is not None:
-        raise stopped
+    predictions, stopped, alignment = None, None, None
+    try:
+        with ThreadPoolExecutor(1, "npc-edge-align") as pool:
+            with clock.station("align"):
+                alignment = pool.submit(align, read, kit.bundle.manifest.reference_sequence)
+            try:
+                predictions = _predict(kit, clock, known)
+            except (Refusal, BundleError, BackendError) as error:
+                stopped = error
+            said, known.quality = known.quality[len(until_then) :], [*until_then]
+            with clock.more_of("align"):
+                known.volumes, checks = alignment.result()
+        known.quality += checks
+        if any(known.volumes[name] is not read[name] for name in read):
+            predictions = stopped = None
+            known.plans.clear()
+            return _predict(kit, clock, known)
+        known.quality += said
+        if stopped is not None:
+            raise stopped
+    finally:
+        # An error whose traceback holds this frame, held by this frame, would keep a refused study's arrays.
+        stopped = alignment = None
     assert predictions is not None, "networks answer or stop"
     return predictions
 
@@ -312,6 +318,11 @@ def _runner(kit: Kit) -> Runner:
     return kit.runners[_decider(kit)]
 
 
+def _together(plans: Sequence[memory.MemoryPlan]) -> Mapping[str, int]:
+    """Network → windows given at once, where more than one: on a GPU sums then round otherwise."""
+    return {plan.network: plan.at_once for plan in plans if plan.at_once > 1}
+
+
 def _facts(kit: Kit, clock: Clock, known: _Known) -> RunFacts:
     bundle, runner = kit.bundle, _runner(kit).describe()
     timings = clock.timings()
@@ -322,7 +333,11 @@ def _facts(kit: Kit, clock: Clock, known: _Known) -> RunFacts:
         bundle_sha256=bundle.manifest_sha256,
         evidence=bundle.manifest.evidence,
         fingerprint=fingerprint(
-            known.study, known.volumes, kit.options, bundle.manifest_sha256, runner, VERSION, voxels
+            known.study,
+            known.volumes,
+            kit.options,
+            bundle.manifest_sha256,
+            Ran(tuple(one.describe() for one in kit.runners.values()), voxels, _together(known.plans)),
         ),
         runner=runner,
         fallback=kit.fallback,

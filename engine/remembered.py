@@ -94,11 +94,16 @@ class Remembered:
             self._put_aside(" ".join(str(first["msg"]).split())[:80])
             return
         # The file's row stands where two processes measured the same.
-        self._rows.update({row.key: row for row in held.rows})
+        self._rows.update({row.key: row for row in held.rows if not self._failed(row.key)})
+
+    def _failed(self, key: Key) -> bool:
+        known = self._rows.get(key)
+        return known is not None and known.status == "failed"
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Publish rows whole, with what others have published meanwhile: theirs stand where both have one."""
-        self._rows.update({row.key: row for row in rows if row.key not in self._rows})
+        """Publish rows whole, with what others have published meanwhile: theirs stand where both have one. A
+        failure stands whatever was there before."""
+        self._rows.update({r.key: r for r in rows if r.key not in self._rows or r.status == "failed"})
         try:
             with exclusive(self._path.with_name("acceptance.lock"), _WRITE_S):
                 self.reload()

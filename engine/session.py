@@ -188,6 +188,7 @@ class Session:
         self.choices = tuple(decide(bundle, n, options, remembered, self._say, gpu) for n in names)
         placed = place(bundle, self.choices, gpu, self._launcher)
         self.notes = (*remembered.notes, *placed.notes)
+        building = gpu  # engines are built and tried on a stream of their own
         if gpu is not None:
             gpu = replace(gpu, launcher=placed.launcher)
         self._starting = starting = opening.enter_context(Starting(here=self._launcher is not None))
@@ -196,11 +197,11 @@ class Session:
             one.network: starting.start(partial(open_pair, bundle, one.network, one.pair, threads, gpu))
             for one in self.choices
         }
-        if gpu is not None and any(one.build for one in self.choices):
+        if building is not None and any(one.build for one in self.choices):
             self._builds = opening.enter_context(Builds(remembered, _build))
             for one in self.choices:
                 for pair in one.build:
-                    self._builds.start(self._trial(bundle, one.network, gpu), pair)
+                    self._builds.start(self._trial(bundle, one.network, building), pair)
         fallback = "; ".join(dict.fromkeys(one.fallback for one in self.choices if one.fallback)) or None
         used = gpu is not None and any(one.pair.on_gpu for one in self.choices)
         memory = gpu.memory_mb if used and gpu is not None else None

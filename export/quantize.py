@@ -248,7 +248,7 @@ def _write(
     Returns the files that passed.
     """
     passed = {pair.artefact for pair in pairs if pair.verdict}
-    outdated = _outdated(bundle, measured.precision, passed)
+    outdated, gone = _outdated(bundle, measured.precision, passed), set[str]()
     for name in outdated:
         (copy / name).unlink()
     if measured.precision != "fp32":  # whose file is the original, and stays whatever ran it
@@ -256,13 +256,15 @@ def _write(
             why = "; ".join(pairs[0].verdict.why) if pairs else "no layer can do with less precision"
             why += f"; it diverged first at {pairs[0].diverged}" if pairs and pairs[0].diverged else ""
             raise BundleError(f"no {measured.precision} artefact is within the gate: {why}")
-        for name in {pair.artefact for pair in pairs} - passed:
+        gone = {pair.artefact for pair in pairs} - passed
+        for name in gone:
             (copy / name).unlink()
     manifest = bundle.manifest
+    fitted = {**manifest.calibrators, **calibrators(bundle, pairs, measured.fed)}
     changed = manifest.model_copy(
         update={
             "networks": tuple(_network(network, pairs, outdated) for network in manifest.networks),
-            "calibrators": {**manifest.calibrators, **calibrators(bundle, pairs, measured.fed)},
+            "calibrators": {file: one for file, one in fitted.items() if file not in gone},
         }
     )
     report = copy / "parity" / f"{measured.precision}.html"
@@ -291,17 +293,23 @@ def _outdated(bundle: Bundle, precision: Wanted, passed: Collection[str]) -> fro
 
 
 def _network(network: NetworkSpec, pairs: Sequence[Tried], outdated: Collection[str]) -> NetworkSpec:
-    """The network with its artefacts that passed and the rows they passed with."""
+    """The network with its artefacts that passed and the rows they passed with. Of before, a file made anew
+    keeps no row, and the original none of a pair that was tried now."""
     held = {artefact.file: artefact for artefact in network.artefacts if artefact.file not in outdated}
-    for pair in pairs:
-        if not pair.verdict or pair.network != network.name:
+    mine = [pair for pair in pairs if pair.network == network.name]
+    for file in {pair.artefact for pair in mine} & held.keys():
+        tried = {(p.backend, p.precision, p.isa) for p in mine if p.artefact == file}
+        anew = held[file].precision != "fp32"
+        kept = [p for p in held[file].parity if not anew and (p.backend, p.precision, p.isa) not in tried]
+        held[file] = held[file].model_copy(update={"parity": tuple(kept)})
+        if anew and not any(pair.verdict for pair in mine if pair.artefact == file):
+            del held[file]
+    for pair in mine:
+        if not pair.verdict:
             continue
         precision = Path(pair.artefact).name.split(".")[-2]
         known = held.get(pair.artefact) or Artefact.model_validate(
             {"precision": precision, "file": pair.artefact}
         )
-        row = row_of(pair)
-        same = (row.backend, row.precision, row.isa)
-        others = [p for p in known.parity if (p.backend, p.precision, p.isa) != same]
-        held[pair.artefact] = known.model_copy(update={"parity": (*others, row)})
+        held[pair.artefact] = known.model_copy(update={"parity": (*known.parity, row_of(pair))})
     return network.model_copy(update={"artefacts": tuple(held.values())})

@@ -39,8 +39,8 @@ def calibrators(bundle: Bundle, pairs: Sequence[Tried], fed: Collection[str]) ->
         if known is None or original is None:
             continue
         found[original.file] = _with_more(known, reference_tables(pair.cases, staged))
-        if not pair.verdict or pair.artefact == original.file:
-            continue
+        if not pair.verdict or pair.artefact == original.file or pair.artefact in found:
+            continue  # pairs come fastest first: the one that will run speaks for its file
         scale = pair.verdict.rescale
         words = (
             f"{known.population}; too few cases to refit for this artefact"

@@ -162,7 +162,10 @@ class _Found:
         above = deviation and self._made(deviation.input[0], "Add")
         if not factor or not above or not {factor.input[0], above.input[1]} <= set(self._values):
             return None
-        if self._averaged(apart.input[1]) != image or self._averaged(above.input[0]) != squares[0].output[0]:
+        if (
+            self._averaged(apart.input[1], image) != image
+            or self._averaged(above.input[0], image) != squares[0].output[0]
+        ):
             return None
         last, shift = self._shifted(normed[0])
         scale = self._array(factor.input[0]).reshape(-1)
@@ -177,12 +180,12 @@ class _Found:
         maker = self._makers.get(tensor)
         return maker if maker is not None and maker.op_type == kind else None
 
-    def _averaged(self, tensor: str) -> str:
-        """What a tensor of one value a channel is the average of; "" where it is none."""
+    def _averaged(self, tensor: str, image: str) -> str:
+        """What a tensor of one value a channel is the average of, as far back as `image`; "" for none."""
         shape = graphs.shape_of(self._kinds.get(tensor))
         if shape is None or any(size != 1 for size in shape[2:]):
             return ""
-        while (pool := self._made(tensor, "AveragePool")) is not None:
+        while tensor != image and (pool := self._made(tensor, "AveragePool")) is not None:
             tensor = pool.input[0]
         return tensor
 

@@ -34,7 +34,7 @@ from npc_edge.engine.model.bundle import Bundle
 from npc_edge.engine.model.locate import peak
 from npc_edge.engine.model.manifest import NetworkSpec, Normalisation
 from npc_edge.engine.model.prepare import grid
-from npc_edge.engine.output.fingerprint import fingerprint
+from npc_edge.engine.output.fingerprint import Ran, fingerprint
 from npc_edge.engine.output.publish import write
 from npc_edge.engine.output.result import Outcome, RunFacts
 from npc_edge.engine.types import Findings, Options, RunnerInfo, Segmentation, Volume, Watch
@@ -152,7 +152,7 @@ class MonaiPeer:
         self, given: Given, volumes: Mapping[str, Volume], findings: Findings, clock: Clock
     ) -> Outcome:
         bundle = self._bundle
-        print_ = fingerprint(given.study, volumes, Options(), bundle.manifest_sha256, self._info, VERSION)
+        print_ = fingerprint(given.study, volumes, Options(), bundle.manifest_sha256, Ran((self._info,)))
         facts = RunFacts(
             version=VERSION,
             bundle_name=bundle.name,

@@ -22,6 +22,9 @@ from npc_edge.engine.model.manifest import Manifest
 from npc_edge.engine.types import CranialNerves, NotAssessable, Side, Status, StructureEvidence
 
 _EVER = 1.0
+NO_LABEL = "no label in this bundle"
+NOT_SUPPLIED = "not supplied by the operator"
+"""Gaps that every case of a bundle has, those it was calibrated on too."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def cranial_nerves(scene: Scene, told: CranialNerves) -> tuple[list[Criterion], 
         )
         return [Criterion(evidence, _EVER)], []
     if told == "not supplied":
-        gap = NotAssessable(rule.structure, None, "not supplied by the operator", rule.category)
+        gap = NotAssessable(rule.structure, None, NOT_SUPPLIED, rule.category)
         return [], [Gap(gap, EDITIONS if rule.not_supplied_limits else ())]
     return [], []
 
@@ -102,7 +105,7 @@ def cranial_nerves(scene: Scene, told: CranialNerves) -> tuple[list[Criterion], 
 def _structure(scene: Scene, rule: StructureRule) -> tuple[list[Criterion], list[Gap]]:
     labels = scene.codes(rule.structure)
     if not labels:
-        gap = NotAssessable(rule.structure, None, "no label in this bundle", rule.category)
+        gap = NotAssessable(rule.structure, None, NO_LABEL, rule.category)
         return [], [Gap(gap)]
     if "marrow_t1" in rule.needs and scene.fat_suppression in (None, "yes"):
         why = "no T1 without contrast" if scene.fat_suppression is None else "the T1 is fat suppressed"
@@ -223,7 +226,7 @@ def _surface(scene: Scene, rule: SurfaceRule) -> tuple[list[Criterion], list[Gap
         evidence = _evidence(rule, label.side, status, overlap, 0.0, short)
         found.append(Criterion(evidence, overlap.support, (rule.edition,), (rule.edition,)))
     if not labels:
-        gap = NotAssessable(rule.structure, None, "no label in this bundle", rule.category)
+        gap = NotAssessable(rule.structure, None, NO_LABEL, rule.category)
         gaps.append(Gap(gap, (rule.edition,)))
     return found, gaps
 

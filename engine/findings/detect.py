@@ -86,7 +86,7 @@ def _interval(score: float, calibrator: Calibrator | None) -> tuple[Interval | N
         return None, venn_abers.why_not(table.cases) or "the calibration cases are of one kind"
     fitted = venn_abers.VennAbers(table.scores, table.lower, table.upper, table.cases, table.prevalence)
     low, high = fitted.interval(score)
-    return Interval(float(low), float(high), table.cases), ""
+    return Interval(float(low), float(high), table.cases, table.prevalence), ""
 
 
 def _moved(
@@ -96,7 +96,8 @@ def _moved(
     if given is None:
         return None, ""
     if calibrator is None or calibrator.method == "none":
-        return None, f"{_UNCALIBRATED}: what prevalence its probability is for is not known"
+        why = _UNCALIBRATED if calibrator is None else "the score of this artefact is not calibrated"
+        return None, f"{why}: what prevalence its probability is for is not known"
     offset = prevalences.offset(calibrator.prevalence, given)
     logit = (score + calibrator.bias) / calibrator.temperature
     return AtPrevalence(given, calibrator.prevalence, offset, float(apply(logit + offset, 1.0))), ""

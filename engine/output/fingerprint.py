@@ -9,15 +9,26 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from npc_edge.engine.types import Options, RunnerInfo, Study, Volume
+from npc_edge.engine.version import VERSION
 
 # Libraries whose version may change a voxel or the layout of a file.
 _LIBRARIES = ("numpy", "SimpleITK", "pydicom", "highdicom")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What ran: the runner of every network, for a locator moves the window and so every voxel; where voxel
+    operations ran, and how many windows went together, for a device rounds otherwise."""
+
+    runners: tuple[RunnerInfo, ...]
+    voxels: str = "cpu"
+    together: Mapping[str, int] = field(default_factory=dict)
 
 
 def fingerprint(
@@ -25,21 +36,20 @@ def fingerprint(
     volumes: Mapping[str, Volume],
     options: Options,
     bundle_sha256: str,
-    runner: RunnerInfo | None,
-    program_version: str,
-    voxels: str = "cpu",
+    ran: Ran,
 ) -> str:
     """Hex SHA-256 over the source images, the bundle, what ran it, versions and the options that matter.
 
-    The options' backend, device and precision are wishes; `runner` holds what they became. NIfTI input has
-    no UIDs: its voxels and affine stand in for them. Before assembly (a refusal) every image counts.
-    voxels: where the voxel operations ran; on a device they round otherwise.
+    The options' backend, device and precision are wishes; `ran` holds what they became. NIfTI input has no
+    UIDs: its voxels and affine stand in for them. Before assembly (a refusal) every image counts.
     """
     payload: dict[str, object] = {
         "sources": _sources(study, volumes),
         "bundle": bundle_sha256,
-        "runner": None if runner is None else asdict(runner),
-        "version": program_version,
+        "runners": [asdict(runner) for runner in ran.runners],
+        "voxels": ran.voxels,
+        "together": dict(ran.together),
+        "version": VERSION,
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "options": {
             "context": options.context,
@@ -47,8 +57,6 @@ def fingerprint(
             "prevalence": options.prevalence,
         },
     }
-    if voxels != "cpu":
-        payload["voxels"] = voxels
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -130,7 +130,12 @@ def _detection(outcome: Outcome, detection: Detection | None) -> DetectionEntry 
 
 
 def _interval(interval: Interval) -> IntervalEntry:
-    return IntervalEntry(low=round(interval.low, 6), high=round(interval.high, 6), cases=interval.cases)
+    return IntervalEntry(
+        low=round(interval.low, 6),
+        high=round(interval.high, 6),
+        cases=interval.cases,
+        prevalence=round(interval.prevalence, 6),
+    )
 
 
 def _at_prevalence(moved: AtPrevalence) -> PrevalenceEntry:

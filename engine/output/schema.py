@@ -64,12 +64,14 @@ class CalibrationEntry(Closed):
 
 class IntervalEntry(Closed):
     """Venn-Abers' p0 and p1, from so many calibration cases of the artefact that ran: one of the two is
-    calibrated. By a method of its own, so `probability` may lie outside."""
+    calibrated, at the prevalence of these cases, which `--prevalence` does not move. By a method of its own,
+    so `probability` may lie outside."""
 
     method: Literal["venn-abers"] = "venn-abers"
     low: Probability
     high: Probability
     cases: int
+    prevalence: Probability
 
 
 class PrevalenceEntry(Closed):

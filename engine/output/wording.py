@@ -92,13 +92,14 @@ def disagreement(item: TCategory) -> str:
 
 
 def interval_words(detection: DetectionEntry) -> str:
-    """'Venn-Abers interval 0.99 to 1.00, from 240 calibration cases (1000 are wanted)'."""
+    """'Venn-Abers interval 0.99 to 1.00, from 240 calibration cases (1000 are wanted), 50 % of them NPC'."""
     interval = detection.interval
     if interval is None:
         return f"No interval: {detection.interval_not_given}"
     wanted = f" ({venn_abers.WANTED} are wanted)" if interval.cases < venn_abers.WANTED else ""
     span = f"{interval.low:.2f} to {interval.high:.2f}"
-    return f"Venn-Abers interval {span}, from {interval.cases} calibration cases{wanted}"
+    share = f"{100 * interval.prevalence:.0f} % of them NPC"
+    return f"Venn-Abers interval {span}, from {interval.cases} calibration cases{wanted}, {share}"
 
 
 def prevalence_words(detection: DetectionEntry) -> str:
@@ -114,10 +115,11 @@ def prevalence_words(detection: DetectionEntry) -> str:
 
 
 def set_words(item: TCategoryEntry) -> str:
-    """'T3 or T4 at 90 %', or why there is no set."""
+    """'T3 or T4 at 90 % (of the cases of each T category, so many have theirs in their set)', or why not."""
     if item.set is None:
         return f"No set of categories: {item.set_not_given}"
-    return conformal.words(item.set.categories, item.set.level)
+    meant = "of the cases of each T category, so many have theirs in their set"
+    return f"{conformal.words(item.set.categories, item.set.level)} ({meant})"
 
 
 def image_label(series: int | None, instance: int | None, slice_index: int) -> str:

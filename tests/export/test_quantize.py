@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -38,7 +39,7 @@ from npc_edge.export.gate import Asked, explained, gate
 from npc_edge.export.observe import observe
 from npc_edge.export.pack import pack
 from npc_edge.export.qdq import activations, quantize
-from npc_edge.export.quantize import Lowered, Order, lower
+from npc_edge.export.quantize import Lowered, Order, _network, lower
 from npc_edge.export.record import record
 from npc_edge.export.sign import public_bytes
 
@@ -334,3 +335,25 @@ def test_no_cases_no_bundle_no_key(tmp_path: Path, cases: Path) -> None:
         lower(root, Order("int8", cases), KEY, [], quiet)
     with pytest.raises(BundleError):
         lower(tmp_path / "nowhere", Order("int8", cases), KEY, KEYS, quiet)
+
+
+def test_what_was_refused_now_keeps_no_permission_of_before(int8: tuple[Path, Lowered]) -> None:
+    """The file is made anew, one pair passes, another fails: its row measured on other bytes must go."""
+    root, lowered = int8
+    network = load(root, KEYS).network("npc")
+    mine = [pair for pair in lowered.pairs if pair.artefact == "artefacts/npc.int8-u8s8.onnx"]
+    assert len(mine) >= 2
+    refused = dataclasses.replace(mine[0], verdict=dataclasses.replace(mine[0].verdict, why=("too far",)))
+    (held,) = [a for a in _network(network, [refused, *mine[1:]], ()).artefacts if a.file == refused.artefact]
+    assert (refused.backend, refused.precision) not in {(p.backend, p.precision) for p in held.parity}
+    assert len(held.parity) == len(mine) - 1
+    original = next(a for a in network.artefacts if a.precision == "fp32")
+    tried = dataclasses.replace(refused, artefact=original.file, backend="openvino", precision="bf16")
+    once = _network(network, [dataclasses.replace(mine[0], **PAIR)], ())
+    assert ("openvino", "bf16") in {(p.backend, p.precision) for p in once.artefacts[0].parity}
+    again = _network(once, [tried], ()).artefacts[0]
+    assert ("openvino", "bf16") not in {(p.backend, p.precision) for p in again.parity}
+    assert [p for p in again.parity if p.backend == "onnxruntime"] == list(original.parity)
+
+
+PAIR = {"artefact": quantizable.FP32, "backend": "openvino", "precision": "bf16"}

@@ -67,4 +67,5 @@ def _in_plane(node: Any) -> bool:
     before, after = (list(place.get_shape()) for place in (node.input(0), node.output(0)))
     facts = node.get_attributes()
     plain = not any([*facts["pads_begin"], *facts["pads_end"]]) and not facts["antialias"]
-    return before[:3] == after[:3] and before[0] == 1 and facts["mode"] in _LINEAR and plain
+    exact = all(far % near == 0 for near, far in zip(before[3:], after[3:], strict=True))
+    return exact and before[:3] == after[:3] and before[0] == 1 and facts["mode"] in _LINEAR and plain

@@ -9,7 +9,7 @@ import pytest
 from npc_edge.calibration.conformal import CATEGORIES
 from npc_edge.engine.certainty import CategorySet
 from npc_edge.engine.findings.category_sets import with_sets
-from npc_edge.engine.types import Staging, TCategory
+from npc_edge.engine.types import NotAssessable, Staging, TCategory
 
 FILE = "artefacts/npc.fp32.onnx"
 DISTRIBUTION = {"T1": 0.05, "T2": 0.10, "T3": 0.60, "T4": 0.25}
@@ -45,6 +45,20 @@ def test_categories_that_reach_their_threshold_are_in_the_set(bundle) -> None:
     assert dataclasses.replace(found.ajcc8, set=None) == STAGED.ajcc8
     assert found.ajcc9.set is None
     assert found.ajcc9.set_not_given == "the bundle has no sets of T categories for this artefact"
+
+
+def test_a_lower_bound_for_what_was_not_seen_gets_no_set(bundle) -> None:
+    table = bundle(ajcc8=sets({"T4": 0.25, "T3": 0.3, "T2": 0.11, "T1": 0.2}))
+    bound = dataclasses.replace(STAGED.ajcc8, bound="at_least", could_be="T4")
+    unseen = NotAssessable("orbit", "left", "outside the field of view", "T4")
+    staged = dataclasses.replace(STAGED, ajcc8=bound, not_assessable=(unseen,))
+    found = with_sets(staged, table, FILE).ajcc8
+    assert (found.set, found.set_not_given) == (
+        None,
+        "what a higher category rests on could not be assessed here",
+    )
+    lower = dataclasses.replace(staged, not_assessable=(dataclasses.replace(unseen, category="T2"),))
+    assert with_sets(lower, table, FILE).ajcc8.set == CategorySet(0.9, ("T3", "T4"))
 
 
 def test_a_set_may_be_empty(bundle) -> None:

@@ -15,6 +15,7 @@ from npc_edge.engine.output.figures import Frame, linear, on_reference
 from npc_edge.engine.output.report import render
 from npc_edge.engine.output.report_images import extent_slices
 from npc_edge.engine.output.result import Outcome
+from npc_edge.engine.output.schema import CategorySetEntry, TCategoryEntry
 from npc_edge.engine.types import TCategory, Volume
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -217,3 +218,12 @@ def test_a_lower_bound_names_what_it_hides_and_a_clear_category_stands_alone() -
     )
     assert wording.category(staging, TCategory("T2", "exact", None, {})) == "T2"
     assert wording.disagreement(TCategory("T2", "exact", None, {"T2": 0.9, "T3": 0.1})) == ""
+
+
+def test_a_set_of_categories_says_what_its_level_means() -> None:
+    held = CategorySetEntry(level=0.9, categories=("T3", "T4"))
+    item = TCategoryEntry(t="T3", bound="exact", could_be=None, distribution={"T3": 1.0}, set=held)
+    words = wording.set_words(item)
+    assert words == "T3 or T4 at 90 % (of the cases of each T category, so many have theirs in their set)"
+    none = item.model_copy(update={"set": None, "set_not_given": "why"})
+    assert wording.set_words(none) == "No set of categories: why"

@@ -9,7 +9,7 @@ import output_cases as cases
 import pytest
 from pydantic import ValidationError
 
-from npc_edge.engine.output.fingerprint import Uids, fingerprint
+from npc_edge.engine.output.fingerprint import Ran, Uids, fingerprint
 from npc_edge.engine.output.result import Outcome, ResultDocument, document
 from npc_edge.engine.types import Finding, Findings, Options, RunnerInfo, Volume
 
@@ -125,8 +125,9 @@ def identity(run: Outcome, volumes: dict[str, Volume] | None = None, **changes: 
     options = Options(**{k: v for k, v in changes.items() if k in IN_OPTIONS})  # type: ignore[arg-type]
     runner = dataclasses.replace(RUNNER, **{k: v for k, v in changes.items() if k == "precision"})  # type: ignore[arg-type]
     bundle = str(changes.get("bundle", "ab"))
-    version = str(changes.get("version", "0.1.0"))
-    return fingerprint(run.study, volumes or dict(run.volumes), options, bundle, runner, version)
+    locator = dataclasses.replace(RUNNER, backend=str(changes.get("locator", "openvino")))
+    ran = Ran((locator, runner), str(changes.get("voxels", "cpu")), {"npc": changes.get("together", 1)})  # type: ignore[dict-item]
+    return fingerprint(run.study, volumes or dict(run.volumes), options, bundle, ran)
 
 
 def test_the_fingerprint_changes_with_everything_that_changes_a_number_and_nothing_else() -> None:
@@ -139,10 +140,12 @@ def test_the_fingerprint_changes_with_everything_that_changes_a_number_and_nothi
         identity(run, precision="int8"),
         identity(run, prevalence=0.05),
         identity(run, bundle="cd"),
-        identity(run, version="0.2.0"),
+        identity(run, locator="onnxruntime"),
+        identity(run, voxels="NVIDIA"),
+        identity(run, together=4),
         identity(cases.outcome(cases.Shape(reversed_instances=True))),
     ]
-    assert len({same, *changed}) == 7
+    assert len({same, *changed}) == 9
 
 
 def test_nifti_input_is_identified_by_its_voxels() -> None:
