@@ -236,8 +236,11 @@ def _agreement(watched: Watched) -> Agreement:
 def _agreement_row(of: GroupAgreement) -> AgreementRow:
     fact, _, level = of.group.partition("=")
     shares = [share for share, _ in of.criteria.values()]
-    equal, asked = round(sum(s.value * s.n for s in shares if s.n)), sum(s.n for s in shares)
-    found = (of.category, wilson(equal, asked), of.accepted, of.dice)
+    equal, asked = sum(s.value * s.n for s in shares if s.n), sum(s.n for s in shares)
+    cases = max((s.n for s in shares), default=0)
+    # Structures of one case go together: the interval counts cases.
+    criteria = wilson(round(cases * equal / asked) if asked else 0, cases)
+    found = (of.category, criteria, of.accepted, of.dice)
     known = (None if np.isnan(estimate.value) else estimate for estimate in found)
     return AgreementRow(f"{_grouped(fact)}: {level}", *known)
 
