@@ -136,13 +136,12 @@ def connect(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sqlite3
     with translated("open the monitor's database"):
         _private(path)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(db.close)
             _configure(db)
             _check(db)
             _migrate(db, migrations)
-        except BaseException:
-            db.close()
-            raise
+            undo.pop_all()
     return db
 
 
@@ -204,10 +203,9 @@ def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
         db.execute(f"PRAGMA user_version = {len(migrations)}")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
+    finally:
+        if db.in_transaction:  # it did not come to its COMMIT
             db.execute("ROLLBACK")
-        raise
 
 
 def _version(db: sqlite3.Connection) -> int:

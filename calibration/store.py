@@ -261,10 +261,9 @@ class Store:
             try:
                 yield
                 self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # some errors have already rolled it back
+            finally:
+                if self._db.in_transaction:  # it did not come to its COMMIT, and nothing rolled it back
                     self._db.execute("ROLLBACK")
-                raise
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with translated("read the monitor's database"):

@@ -125,24 +125,24 @@ class Session:
         deadline_s: float | None = None,
         on_progress: OnProgress | None = None,
         cancel: Event | None = None,
-        then: Path | Mapping[str, Path] | None = None,
-        last: bool = False,
+        then: Path | Mapping[str, Path] | Literal["nothing"] | None = None,
     ) -> RunResult:
         """Run one study: a folder, DICOMDIR or zip, or sequence name → NIfTI file.
 
         out: the folder to publish to, None to write nothing. deadline_s: seconds from now; when they pass the
         outcome is a no-result with reason DEADLINE. cancel: set it from another thread to raise Cancelled.
         then: the study that will be run next, read meanwhile; it changes no result, and what is wrong with it
-        is told by its own run. last: no study follows, so what the networks hold is given back before files
-        are written; another run would end in BackendError.
+        is told by its own run. "nothing": no study follows, so what the networks hold is given back before
+        files are written; another run would end in BackendError. None: not known.
         """
         deadline = None if deadline_s is None else time.monotonic() + deadline_s
         to_dicom = out is not None and isinstance(study, Path)
         clock = Clock(Watch(deadline, cancel), while_it_runs(on_progress) if to_dicom else on_progress)
         free = available_memory_mb()
-        next_one = None if free is not None and free < _ROOM_TO_READ_AHEAD_MB else then
+        tight = free is not None and free < _ROOM_TO_READ_AHEAD_MB
+        next_one = None if tight or then == "nothing" else then
         kit = self._opened()
-        if last and self._starting is not None:
+        if then == "nothing" and self._starting is not None:
             kit = replace(kit, done=self._starting.release)
         outcome = pipeline.run(study, kit, clock, self._ahead, next_one)
         if out is None:

@@ -67,8 +67,7 @@ def bench(
     )
     report = command.bench(order, small, (lambda line: None) if quiet else note)
     written = command.publish(report, out)
-    print(summary(report))
-    print(f"\n{written[0]}, {written[1]}")
+    print(f"{summary(report)}\n\n{written[0]}, {written[1]}")
     found = command.judged(report, baseline)
     for one in found:
         print(one.line())

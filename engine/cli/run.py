@@ -181,8 +181,7 @@ def _run_one(
             job.out,
             deadline,
             on_progress=lambda step: bar.update(task, description=step.station, completed=step.fraction),
-            then=None if following is None else following.study,
-            last=following is None,
+            then="nothing" if following is None else following.study,
         )
     if result.recorded is not None and result.recorded.failure:
         complain(f"{_name(job)}: the run is not in the monitor: {result.recorded.failure}", 0)

@@ -237,7 +237,7 @@ def test_after_the_last_study_the_networks_are_gone_and_the_files_are_not(
     session: Session, study: Path, tmp_path: Path
 ) -> None:
     with Session(options=Options(state=session.options.state)) as own:
-        result = own.run(study, tmp_path / "out", last=True)
+        result = own.run(study, tmp_path / "out", then="nothing")
         assert result.outcome == "result"
         assert result.document.runtime.backend == own.choices[-1].pair.backend
         with pytest.raises(BackendError, match="not open"):
