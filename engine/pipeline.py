@@ -291,8 +291,7 @@ def _predict_nnunet(kit: Kit, clock: Clock, known: _Known) -> Predictions:
     with clock.station("prepare"):
         prepared = nnunet.prepare(known.volumes, manifest.networks[0], manifest.reference_sequence)
     with clock.station("infer"):
-        z, y, x = prepared.array.shape[1:]
-        _plan(kit, manifest.networks[0], known, (z, y, x))  # folds run one after the other
+        _plan(kit, manifest.networks[0], known, prepared.channels.shape)  # folds run one after the other
         folds = [kit.runners[network.name] for network in manifest.networks]
         return nnunet.infer(folds, prepared, manifest.networks[0], clock.watch)
 

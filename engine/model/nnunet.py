@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from npc_edge.engine.errors import BundleError, Refusal
 from npc_edge.engine.geometry import Geometry
+from npc_edge.engine.machine import give_back_memory
 from npc_edge.engine.model.manifest import NetworkSpec
-from npc_edge.engine.model.nnunet_scheme import NnunetChannel, NnunetResampling, NnunetScheme
+from npc_edge.engine.model.nnunet_channels import Channel, Channels, normalised
+from npc_edge.engine.model.nnunet_scheme import NnunetResampling, NnunetScheme
 from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.sliding_window import run_windows, windows
 from npc_edge.engine.types import Predictions, Volume, Watch
@@ -32,7 +34,6 @@ from npc_edge.kernels import cpu, zoom
 from npc_edge.kernels.holes import fill_holes
 
 _BACKGROUND = 30.0  # logit of label 0 where the image was cropped away: all others have probability 1e-13
-_LEAST_SPREAD = 1e-8  # what a standard deviation is at least, in nnU-Net too
 _MOST_VOXELS = 2**28  # of one channel on the network's grid: 1 GB as float32
 
 Float16s = NDArray[np.float16]
@@ -44,13 +45,13 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class NnunetInput:
-    """array (C, Z, Y, X) float32: transposed, cropped, normalised, resampled; and the way back.
+    """channels, each (Z, Y, X): transposed, cropped, normalised, resampled; and the way back.
 
     box: the crop within the transposed image, of shape `whole` and spacing mm. flips: axes of the engine's
     array that were turned round first. geometry: the reference's.
     """
 
-    array: Float32s
+    channels: Channels
     box: Box
     whole: Shape
     spacing: Spacing
@@ -78,12 +79,15 @@ def prepare(volumes: Mapping[str, Volume], network: NetworkSpec, reference: str)
     shape = resampled_shape(_shape(nonzero[box]), (z, y, x), network.spacing)
     if int(np.prod(shape, dtype=np.int64)) > _MOST_VOXELS:
         raise Refusal("TOO_LARGE", f"the field of view needs {shape} voxels for network {network.name}")
-    array = np.empty((len(images), *shape), dtype=np.float32)
     mask = fill_holes(nonzero)[box] if any(rule.use_mask_for_norm for rule in scheme.channels) else None
-    for place, image, rule in zip(array, images, scheme.channels, strict=True):
-        values = normalise(image[box], rule, mask)
-        place[...] = resample(values, shape, (z, y, x), network.spacing, scheme.data)
-    return NnunetInput(array, box, _shape(nonzero), (z, y, x), flips, base.geometry)
+    made = []
+    for image, rule in zip(images, scheme.channels, strict=True):
+        channel = normalised(image[box], rule, mask)
+        if shape != channel.voxels.shape:
+            values = resample(channel.values(), shape, (z, y, x), network.spacing, scheme.data)
+            channel = Channel(values)
+        made.append(channel)
+    return NnunetInput(Channels(tuple(made)), box, _shape(nonzero), (z, y, x), flips, base.geometry)
 
 
 def infer(
@@ -94,9 +98,9 @@ def infer(
     Where the image was cropped away label 0 wins. The watch is asked before each window. Raises BundleError
     when an output is missing or has another shape.
     """
-    total = slide(runners[0], prepared.array, network, watch)
+    total = slide(runners[0], prepared.channels, network, watch)
     for runner in runners[1:]:
-        total += slide(runner, prepared.array, network, watch)
+        total += slide(runner, prepared.channels, network, watch)
     if len(runners) > 1:
         total /= np.float16(len(runners))
     watch.check()
@@ -152,34 +156,6 @@ def crop(nonzero: NDArray[np.bool_]) -> Box:
     return z, y, x
 
 
-def normalise(image: Float32s, rule: NnunetChannel, mask: NDArray[np.bool_] | None) -> Float32s:
-    """One channel (Z, Y, X) by its scheme; mask: the voxels that count where the scheme uses one."""
-    values = np.array(image, dtype=np.float32)
-    if rule.scheme == "ZScoreNormalization":
-        inside = mask if rule.use_mask_for_norm and mask is not None else None
-        chosen = values if inside is None else values[inside][None]
-        mean = chosen.mean(dtype=np.float64)
-        squares = [np.square(np.subtract(part, mean, dtype=np.float64)).sum() for part in chosen]
-        spread = np.float32(np.sqrt(np.sum(squares) / chosen.size))
-        chosen -= np.float32(mean)
-        chosen /= max(spread, np.float32(_LEAST_SPREAD))
-        if inside is not None:
-            values[inside] = chosen[0]
-    elif rule.scheme == "CTNormalization" and rule.intensity is not None:
-        known = rule.intensity
-        np.clip(values, known.percentile_00_5, known.percentile_99_5, out=values)
-        values -= np.float32(known.mean)
-        values /= np.float32(max(known.std, _LEAST_SPREAD))
-    elif rule.scheme == "RescaleTo01Normalization":
-        values -= values.min()
-        values /= max(values.max(), np.float32(_LEAST_SPREAD))
-    elif rule.scheme == "RGBTo01Normalization":
-        if values.min() < 0 or values.max() > 255:
-            raise Refusal("OUT_OF_DOMAIN", "the network was trained on values from 0 to 255")
-        values /= np.float32(255)
-    return values
-
-
 def resampled_shape(shape: Shape, spacing: Spacing, wanted: Spacing) -> Shape:
     """Voxels of the wanted spacing that span the same field of view; halves go to the even number."""
     z, y, x = (round(s / w * n) for n, s, w in zip(shape, spacing, wanted, strict=True))
@@ -215,19 +191,20 @@ def resample(
     return zoom.resize_slices(values, shape, axis, rule.order, rule.order_z)
 
 
-def slide(runner: Runner, array: Float32s, network: NetworkSpec, watch: Watch) -> Float16s:
-    """Logits (K, Z, Y, X) of one fold over its input (C, Z, Y, X), padded with zeros where that is small."""
-    short = [max(w - n, 0) for n, w in zip(array.shape[1:], network.window, strict=True)]
+def slide(runner: Runner, channels: Channels, network: NetworkSpec, watch: Watch) -> Float16s:
+    """Logits (K, Z, Y, X) of one fold over its input, padded with zeros where that is small."""
+    short = [max(w - n, 0) for n, w in zip(channels.shape, network.window, strict=True)]
     margins = [(n // 2, n - n // 2) for n in short]
-    padded = np.pad(array, [(0, 0), *margins]) if any(short) else array
+    padded = Channels.of(np.pad(channels.values(), [(0, 0), *margins])) if any(short) else channels
     weight = importance(network.window).astype(np.float32)
     sums: Float16s | None = None
-    weights = np.zeros(padded.shape[1:], dtype=np.float16)
-    for box in windows(_shape(padded), network):
+    weights = np.zeros(padded.shape, dtype=np.float16)
+    for box in windows(padded.shape, network):
         watch.check()
-        logits = _mirrored(runner, padded[(slice(None), *box)][None], network)[0]
+        logits = _mirrored(runner, padded.values(box)[None], network)[0]
         if sums is None:
-            sums = np.zeros((len(logits), *padded.shape[1:]), dtype=np.float16)
+            sums = np.zeros((len(logits), *padded.shape), dtype=np.float16)
+            give_back_memory()  # what compiling the network and its first window left behind
         for label, values in zip(sums, logits, strict=True):
             _add(label[box], values * weight)
         _add(weights[box], weight)
@@ -238,7 +215,7 @@ def slide(runner: Runner, array: Float32s, network: NetworkSpec, watch: Watch) -
         for label in sums:
             with np.errstate(over="ignore", invalid="ignore"):
                 label[z] = label[z] / divisor
-    unpad = tuple(slice(low, low + n) for (low, _), n in zip(margins, array.shape[1:], strict=True))
+    unpad = tuple(slice(low, low + n) for (low, _), n in zip(margins, channels.shape, strict=True))
     return sums[(slice(None), *unpad)]
 
 

@@ -20,7 +20,7 @@ _STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
 
 @dataclass(frozen=True, eq=False)
 class EdgeLoops:
-    """Closed loops of corners with collinear ones left out, in doubled half-integer units, one after the other.
+    """Closed loops of corners, collinear ones left out, in doubled half-integer units, one after the other.
 
     corners (N, 2) of (i, j): the point (i / 2, j / 2) in voxel indices; pixel (x, y) has corners (2x ± 1,
     2y ± 1). ends (L + 1,): loop n is corners[ends[n] : ends[n + 1]]. Islands run with positive area, holes

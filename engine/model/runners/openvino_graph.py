@@ -92,9 +92,9 @@ def blocks_channels_last(openvino: Any, model: Any) -> int:
 def convolve_apart(openvino: Any, model: Any) -> int:
     """Let convolutions of joined maps be sums of one convolution each, so that nothing is joined; how many.
 
-    The joined copy of a U-Net's uppermost skip is the largest array there is: on a network of nnU-Net's size a
-    sixth of what a window takes. The sums so far are rounded as outputs are, which in bf16 is as far from fp32
-    as it was before; int8 networks join what is quantized, which is small, and stay as they are.
+    The joined copy of a U-Net's uppermost skip is the largest array there is: on a network of nnU-Net's size
+    a sixth of what a window takes. Sums are rounded once more on the way, which in bf16 takes them no further
+    from fp32 than they were. int8 layers join what is quantized, which is small, and stay as they are.
     """
     changed = 0
     for node in model.get_ordered_ops():
