@@ -206,7 +206,7 @@ def slide(runner: Runner, channels: Channels, network: NetworkSpec, watch: Watch
             sums = np.zeros((len(logits), *padded.shape), dtype=np.float16)
             give_back_memory()  # what compiling the network and its first window left behind
         for label, values in zip(sums, logits, strict=True):
-            _add(label[box], values * weight)
+            _add(label[box], values, weight)
         _add(weights[box], weight)
         del logits, values  # the next window wants room
     assert sums is not None, "a grid has at least one window"
@@ -219,10 +219,12 @@ def slide(runner: Runner, channels: Channels, network: NetworkSpec, watch: Watch
     return sums[(slice(None), *unpad)]
 
 
-def _add(sums: Float16s, values: Float32s) -> None:
-    """sums += values, in half precision: NumPy's own addition of halves goes value by value."""
+def _add(sums: Float16s, values: Float32s, weight: Float32s | None = None) -> None:
+    """sums += values * weight, all (Z, Y, X), in half precision: NumPy's own addition of halves goes value by
+    value, and a slice at a time leaves no large array behind."""
     with np.errstate(over="ignore"):  # an infinite logit is refused where the masks are made
-        sums[...] = sums.astype(np.float32) + values
+        for z, part in enumerate(sums):
+            part[...] = part.astype(np.float32) + (values[z] if weight is None else values[z] * weight[z])
 
 
 def importance(window: Shape) -> Float16s:

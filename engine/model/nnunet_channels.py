@@ -35,12 +35,17 @@ class Channel:
 
     def values(self, box: Box = _EVERYWHERE) -> Float32s:
         """A copy of the normalised values within a box."""
-        found = np.array(self.voxels[box], dtype=np.float32, order="C")
-        if self.limits is not None:
-            np.clip(found, *self.limits, out=found)
-        found -= self.shift
-        found /= self.scale
+        found = np.empty(self.voxels[box].shape, dtype=np.float32)
+        self.write(box, found)
         return found
+
+    def write(self, box: Box, place: Float32s) -> None:
+        """The normalised values within a box, to an array of its shape."""
+        place[...] = self.voxels[box]
+        if self.limits is not None:
+            np.clip(place, *self.limits, out=place)
+        place -= self.shift
+        place /= self.scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,10 @@ class Channels:
 
     def values(self, box: Box = _EVERYWHERE) -> Float32s:
         """(C, z, y, x) float32, a copy of what lies within a box."""
-        return np.stack([channel.values(box) for channel in self.held])
+        found = np.empty((len(self.held), *self.held[0].voxels[box].shape), dtype=np.float32)
+        for channel, place in zip(self.held, found, strict=True):
+            channel.write(box, place)
+        return found
 
 
 def normalised(image: Float32s, rule: NnunetChannel, mask: NDArray[np.bool_] | None) -> Channel:

@@ -92,7 +92,7 @@ def _onward(begin: NDArray[np.int64], way: NDArray[np.int64], wide: int) -> NDAr
     for turn in (0, 1):
         found = edge_at[end, (way + turn) % 4]
         onward = np.where(found >= 0, found, onward)
-    return onward
+    return np.asarray(onward)
 
 
 def _walk(

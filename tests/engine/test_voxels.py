@@ -1,4 +1,4 @@
-"""The processor's operations: halves count as the floats they are; on its own grid nothing is interpolated."""
+"""The processor's operations: halves count as floats; on its own grid nothing is interpolated."""
 
 import numpy as np
 from numpy.typing import NDArray
