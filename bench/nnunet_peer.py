@@ -131,10 +131,10 @@ def table(report: Row) -> str:
         f"{times['median']:.1f} times ({times['low']:.1f} to {times['high']:.1f})",
     ]
     if None not in peaks.values():
-        first, later, theirs = peaks["engine_first"], peaks["engine"], peaks["nnunet"]
+        tried, later, theirs = peaks["engine_first"], peaks["engine"], peaks["nnunet"]
         lines += [
             f"peak memory {later:.0f} MB against {theirs:.0f} MB: {later / theirs:.2f} of it",
-            f"the first run on a machine, which tries every pair: {first:.0f} MB, {first / theirs:.2f} of it",
+            f"the first run on a machine, which tries every pair: {tried:.0f} MB, {tried / theirs:.2f} of it",
         ]
     lines.append(f"the same tumour label at {100 * report['same_tumour']:.1f} % of voxels (random weights)")
     return "\n".join(lines)
