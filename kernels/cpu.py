@@ -93,7 +93,7 @@ def percentiles(voxels: ArrayLike, lower: float, upper: float, foreground: float
 
 
 def labels_on_grid(
-    logits: ArrayLike, affine: ArrayLike, target_affine: ArrayLike, target_shape: Shape, slab: int = 2
+    logits: ArrayLike, affine: ArrayLike, target_affine: ArrayLike, target_shape: Shape, slab: int = 4
 ) -> NDArray[np.uint8]:
     """logits (K, Z, Y, X) → (Z, Y, X) uint8 labels on another grid; see `reference.labels_on_grid`.
 
