@@ -19,17 +19,8 @@ from pathlib import Path
 
 from npc_edge.engine.errors import OutputError
 
-OURS = frozenset(
-    {
-        "result.json",
-        "report.html",
-        "tumour.nii.gz",
-        "structures.nii.gz",
-        "seg.dcm",
-        "rtstruct.dcm",
-        "sr.dcm",
-    }
-)
+SEG, RTSTRUCT, SR = "seg.dcm", "rtstruct.dcm", "sr.dcm"
+OURS = frozenset({"result.json", "report.html", "tumour.nii.gz", "structures.nii.gz", SEG, RTSTRUCT, SR})
 
 _HINTS = {
     errno.ENOSPC: "the disk is full",
