@@ -84,8 +84,8 @@ def private_scheme() -> Dataset:
     return item
 
 
-class _Stack(np.ndarray[Any, np.dtype[np.uint8]]):
-    """0 or 1 for each segment along the last axis, whose sum fits into a byte.
+class _Stack(np.ndarray[Any, np.dtype[np.bool_]]):
+    """True or False for each segment along the last axis, whose sum fits into a byte.
 
     highdicom asks for that sum to see whether segments overlap. numpy would make it of 64-bit numbers: eight
     times the memory, and half the time of the whole object.
@@ -93,12 +93,12 @@ class _Stack(np.ndarray[Any, np.dtype[np.uint8]]):
 
     def sum(self, axis: Any = None, **options: Any) -> Any:  # type: ignore[override]
         if axis == -1 and self.ndim == 4 and self.shape[-1] < 256:
-            options.setdefault("dtype", np.uint8)
+            return self.view(np.uint8).view(np.ndarray).sum(axis=-1, dtype=np.uint8)
         return super().sum(axis=axis, **options)
 
 
-def _stack(outcome: Outcome, wanted: list[Segment]) -> NDArray[np.uint8]:
-    """(Z, Y, X, S) uint8 with the segments outermost in memory: pages without a voxel are not touched."""
+def _stack(outcome: Outcome, wanted: list[Segment]) -> NDArray[np.bool_]:
+    """(Z, Y, X, S) bool with the segments outermost in memory: pages without a voxel are not touched."""
     shape = outcome.segmentation.tumour.shape
     stack = _untouched_zeros(shape, wanted)
     for index, segment in enumerate(wanted):
@@ -110,7 +110,7 @@ def _stack(outcome: Outcome, wanted: list[Segment]) -> NDArray[np.uint8]:
     return np.moveaxis(stack, 0, -1).view(_Stack)
 
 
-def _untouched_zeros(shape: tuple[int, ...], wanted: list[Segment]) -> NDArray[np.uint8]:
+def _untouched_zeros(shape: tuple[int, ...], wanted: list[Segment]) -> NDArray[np.bool_]:
     """(S, Z, Y, X) zeros that take memory only where they are written.
 
     numpy's own take it by pages of 2 MB, eight slices at once. These do so, and are read faster for it, only
@@ -118,7 +118,7 @@ def _untouched_zeros(shape: tuple[int, ...], wanted: list[Segment]) -> NDArray[n
     """
     everything = (len(wanted), *shape)
     if sys.platform == "win32":
-        return np.zeros(everything, dtype=np.uint8)
+        return np.zeros(everything, dtype=np.bool_)
     block = mmap.mmap(-1, math.prod(everything), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if sys.platform == "linux":
         depth, plane = shape[0], shape[1] * shape[2]
@@ -128,7 +128,7 @@ def _untouched_zeros(shape: tuple[int, ...], wanted: list[Segment]) -> NDArray[n
                 start = (index * depth + segment.planes[0]) * plane // mmap.PAGESIZE * mmap.PAGESIZE
                 end = (index * depth + segment.planes[-1] + 1) * plane
                 block.madvise(mmap.MADV_NOHUGEPAGE, start, end - start)
-    return np.frombuffer(block, dtype=np.uint8).reshape(everything)
+    return np.frombuffer(block, dtype=np.bool_).reshape(everything)
 
 
 def _describe(outcome: Outcome, segment: Segment) -> hd.seg.SegmentDescription:
