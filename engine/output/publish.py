@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,22 +46,29 @@ def write(
     """
     began = time.monotonic()
     clock = Clock(Watch()) if clock is None else clock
-    with clock.station("output"), folder.staged(out, replace) as stage:
+    station = clock.station("output")
+    # The disk takes its time over a file while it is read back and the next one is made.
+    with station, folder.staged(out, replace) as stage, ThreadPoolExecutor(1, "npc-edge-sync") as disk:
+        synced = []
         for product in _products(outcome, out, drafts):
             clock.watch.check()
-            _produce(product, stage)
+            synced.append(_produce(product, stage, disk))
         timed = _with_output_time(outcome, (time.monotonic() - began) * 1000)
         final = document(timed)
-        _produce(_result_product(final), stage)
+        synced.append(_produce(_result_product(final), stage, disk))
+        for one in synced:
+            one.result()
         names = sorted(path.name for path in stage.iterdir())
         clock.watch.check()
     return Published(tuple(out / name for name in names), final)
 
 
-def _produce(product: Product, stage: Path) -> None:
+def _produce(product: Product, stage: Path, disk: Executor) -> Future[None]:
     path = stage / product.name
     product.write(path)
+    synced = disk.submit(folder.sync, path)
     product.check(path)
+    return synced
 
 
 def _products(outcome: Outcome, replaced: Path, drafts: Drafts | None) -> list[Product]:
