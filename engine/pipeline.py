@@ -62,6 +62,7 @@ class Kit:
     fallback: str | None = None
     gpu_mb: float | None = None
     done: Callable[[], None] | None = None
+    drawn: Callable[[Outcome], None] | None = None
 
     def around(self, network: str) -> Voxels:
         """The voxel operations around a network."""
@@ -124,6 +125,16 @@ def run(
         reasons = ((refusal.code, refusal.one_line()),)
     except DeadlineExceeded as late:
         reasons = (("DEADLINE", late.one_line()),)
+    return _outcome(kit, clock, known, findings, reasons)
+
+
+def _outcome(
+    kit: Kit,
+    clock: Clock,
+    known: _Known,
+    findings: Findings | None,
+    reasons: tuple[tuple[str, str], ...] = (),
+) -> Outcome:
     return Outcome(
         outcome="no-result" if findings is None else "result",
         reasons=reasons,
@@ -229,6 +240,8 @@ def _find(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> Fi
         del predictions  # the largest arrays of a run: what follows needs them no more
         if detection is not None and detection.finding == "not_suspicious":
             segmentation = segment.cleared(segmentation)
+        if kit.drawn is not None:
+            kit.drawn(_outcome(kit, clock, known, Findings(detection, segmentation, None, ())))
         staging = stage.stage(segmentation, known.volumes, manifest, detection, kit.options)
         staging = category_sets.with_sets(staging, manifest, artefact)
     return Findings(detection, segmentation, staging, tuple(known.quality))

@@ -27,7 +27,7 @@ from npc_edge.kernels.sampling import (
     shifted,
     smoothing_sigmas,
 )
-from npc_edge.kernels.threads import one_blas_thread
+from npc_edge.kernels.threads import on_cores, one_blas_thread, slabs
 
 _STRAIGHT = 1e-4
 """Source voxels that a grid may drift sideways over its whole length and still count as aligned."""
@@ -93,7 +93,7 @@ def percentiles(voxels: ArrayLike, lower: float, upper: float, foreground: float
 
 
 def labels_on_grid(
-    logits: ArrayLike, affine: ArrayLike, target_affine: ArrayLike, target_shape: Shape, slab: int = 4
+    logits: ArrayLike, affine: ArrayLike, target_affine: ArrayLike, target_shape: Shape, slab: int = 2
 ) -> NDArray[np.uint8]:
     """logits (K, Z, Y, X) → (Z, Y, X) uint8 labels on another grid; see `reference.labels_on_grid`.
 
@@ -110,11 +110,14 @@ def labels_on_grid(
     box = reached(mapping, shape, target_shape)
     if box is None:
         return result
-    cells = Cells(classes)
-    for start in range(box[0].start, box[0].stop, slab):
-        part = (slice(start, min(start + slab, box[0].stop)), box[1], box[2])
+    cells, (along, *across) = Cells(classes), box
+
+    def fill(levels: slice) -> None:
+        part = (levels, across[0], across[1])
         view = result[part]
         view[...] = cells.labels(shifted(mapping, part), (view.shape[0], view.shape[1], view.shape[2]))
+
+    on_cores(fill, slabs(along.stop - along.start, slab, along.start))
     return result
 
 

@@ -79,8 +79,7 @@ def segment(
     largest = None if maps.anatomy is None else voxels.labels(maps.anatomy, model, crop)
     structures = np.zeros(crop.shape, dtype=np.uint8)
     if largest is not None:
-        structures = np.where(covered, largest, 0).astype(np.uint8)
-        structures = _only_declared(structures, manifest)
+        structures = _only_declared(largest * covered, manifest)
         plane = find_midline(structures, crop, manifest.labels)
         structures = split_sides(structures, crop, manifest.labels, plane)
     watch.check()
@@ -149,11 +148,11 @@ def _window(model: Geometry, reference: Geometry) -> Box:
 def _covered(model: Geometry, crop: Geometry) -> NDArray[np.bool_]:
     """(Z, Y, X) bool: voxel centres of the crop inside the model's grid."""
     to_model = np.linalg.inv(model.affine) @ crop.affine
-    inside = np.ones(crop.shape, dtype=np.bool_)
+    inside: NDArray[np.bool_] = np.ones((1, 1, 1), dtype=np.bool_)
     for row, length in zip(to_model[:3], reversed(model.shape), strict=True):
         index = axis_sum(row, crop.shape)
-        inside &= (index >= -0.5) & (index <= length - 0.5)
-    return inside
+        inside = inside & (index >= -0.5) & (index <= length - 0.5)
+    return np.broadcast_to(inside, crop.shape).copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +192,8 @@ def _only_declared(structures: NDArray[np.uint8], manifest: Manifest) -> NDArray
     for label in manifest.labels:
         if label.code != tumour:
             keep[label.code] = label.code
-    return np.asarray(keep[structures])
+    there = np.arange(int(structures.max()) + 1)
+    return structures if np.array_equal(keep[there], there) else np.asarray(keep[structures])
 
 
 def _paste(crop: NDArray[T], box: Box, shape: tuple[int, int, int], dtype: type[T]) -> NDArray[T]:
