@@ -31,6 +31,7 @@ from npc_edge.engine.model.starting import Starting
 from npc_edge.engine.output.publish import write
 from npc_edge.engine.output.ready import while_it_runs
 from npc_edge.engine.output.result import ResultDocument, document
+from npc_edge.engine.output.scribe import Drafts, Scribe
 from npc_edge.engine.placing import place, wanted_device
 from npc_edge.engine.recorder import Recorded, Recorder
 from npc_edge.engine.remembered import Remembered
@@ -91,6 +92,7 @@ class Session:
         self._ahead: pipeline.Ahead | None = None
         self._builds: Builds | None = None
         self._starting: Starting | None = None
+        self._scribe = Scribe()
 
     def __enter__(self) -> Session:
         with ExitStack() as opening:
@@ -98,6 +100,7 @@ class Session:
             bundle = bundles.load(self._path, state.keys(), self.options.allow_unsigned)
             _check_prevalence(self.options.prevalence, bundle)
             reader = opening.enter_context(Reader())  # first: its child starts while runners do
+            opening.enter_context(self._scribe)
             self._kit = self._equip(bundle, reader, state, opening)
             kit = self._kit
             self._ahead = opening.enter_context(ReadAhead(lambda s, w: pipeline.read_ahead(s, kit, w)))
@@ -137,20 +140,23 @@ class Session:
         """
         deadline = None if deadline_s is None else time.monotonic() + deadline_s
         to_dicom = out is not None and isinstance(study, Path)
-        clock = Clock(Watch(deadline, cancel), while_it_runs(on_progress) if to_dicom else on_progress)
+        told = while_it_runs(on_progress, self._scribe) if to_dicom else on_progress
+        clock, drafts = Clock(Watch(deadline, cancel), told), Drafts(self._scribe)
         free = available_memory_mb()
         tight = free is not None and free < _ROOM_TO_READ_AHEAD_MB
         next_one = None if tight or then == "nothing" else then
         kit = self._opened()
         if then == "nothing" and self._starting is not None:
             kit = replace(kit, done=self._starting.release)
+        if to_dicom:
+            kit = replace(kit, drawn=drafts.begin)
         outcome = pipeline.run(study, kit, clock, self._ahead, next_one)
         if out is None:
             final, files = document(outcome), tuple[Path, ...]()
         else:
             # A refusal is published even when its reason is that the deadline has passed.
             watched = clock if outcome.findings is not None else None
-            published = write(outcome, out, self.options.replace, watched)
+            published = write(outcome, out, self.options.replace, watched, drafts)
             final, files = published.document, published.files
         recorded = None if self._recorder is None else self._recorder.keep(outcome, final)
         return RunResult(outcome.outcome, final, outcome.findings, files, recorded)

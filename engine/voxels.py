@@ -25,6 +25,7 @@ from npc_edge.engine.types import Array, Volume
 from npc_edge.kernels import cpu
 from npc_edge.kernels.intensity import normalise
 from npc_edge.kernels.sampling import Shape, index_map, inside
+from npc_edge.kernels.threads import on_cores, slabs
 from npc_edge.kernels.windows import gaussian_weight
 
 Corner = tuple[int, int, int]
@@ -183,10 +184,12 @@ class HostVoxels:
         return found[None, None]
 
     def probability(self, logit: Array, model: Geometry, target: Geometry) -> NDArray[np.float32]:
-        found = np.ascontiguousarray(on_host(logit)[0, 0])
-        if not model.same_grid(target):
+        given = on_host(logit)[0, 0]
+        if model.same_grid(target):
+            found = np.array(given, dtype=np.float32)
+        else:
             found = cpu.resample(
-                found,
+                np.ascontiguousarray(given),
                 model.affine,
                 target.affine,
                 target.shape,
@@ -194,7 +197,8 @@ class HostVoxels:
                 interpolation="linear",
                 fill=_NOTHING,
             )
-        return np.asarray(0.5 * np.tanh(0.5 * found) + 0.5, dtype=np.float32)  # tanh does not overflow
+        on_cores(_sigmoid, [found[part] for part in slabs(len(found), 4)])
+        return found
 
     def labels(self, logits: Array, model: Geometry, target: Geometry) -> NDArray[np.uint8]:
         given = on_host(logits)[0]
@@ -265,17 +269,18 @@ def on_host(array: Array) -> NDArray[Any]:
 def channel_on(target: Geometry, volume: Volume, network: NetworkSpec, name: str) -> NDArray[np.float32]:
     """One sequence on a grid, normalised: (Z, Y, X) float32, 0 outside the volume. Refusal UNREADABLE for a
     voxel that is not finite."""
-    if not np.isfinite(volume.voxels).all():
-        raise Refusal("UNREADABLE", f"sequence {name} holds values that are not finite")
     source, rule = volume.geometry, rule_of(network)
-    values = cpu.resample(
-        volume.voxels,
-        source.affine,
-        target.affine,
-        target.shape,
-        anti_alias=network.resampling == "linear",
-        interpolation="bspline" if network.resampling == "bspline" else "linear",
-    )
+    try:
+        values = cpu.resample(
+            volume.voxels,
+            source.affine,
+            target.affine,
+            target.shape,
+            anti_alias=network.resampling == "linear",
+            interpolation="bspline" if network.resampling == "bspline" else "linear",
+        )
+    except ValueError as error:  # what else it refuses, a volume with a geometry cannot have
+        raise Refusal("UNREADABLE", f"sequence {name} holds values that are not finite") from error
     covered = inside(index_map(source.affine, target.affine), source.shape, target.shape)
     return normalise(values, rule.method, rule.lower, rule.upper, rule.foreground, covered)
 
@@ -296,6 +301,14 @@ def _largest(logits: NDArray[Any]) -> NDArray[np.uint8]:
             found[z][part[code] > best] = code
             np.maximum(best, part[code], out=best)
     return found
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> None:
+    """In place. By the hyperbolic tangent, which does not overflow."""
+    logits *= 0.5
+    np.tanh(logits, out=logits)
+    logits *= 0.5
+    logits += 0.5
 
 
 def _box(corner: Corner, window: Shape) -> Box:

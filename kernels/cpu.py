@@ -27,13 +27,19 @@ from npc_edge.kernels.sampling import (
     shifted,
     smoothing_sigmas,
 )
-from npc_edge.kernels.threads import one_blas_thread
+from npc_edge.kernels.threads import on_cores, one_blas_thread, slabs
 
 _STRAIGHT = 1e-4
 """Source voxels that a grid may drift sideways over its whole length and still count as aligned."""
 
 _BLOCK = 64
 """Voxels smoothed at a time along an axis."""
+
+_ROWS = 32
+"""Rows of a band matrix multiplied at a time."""
+
+_ONE_GO = 256
+"""A BLAS adds up products of longer rows in parts, whose bounds then are others for a piece of the row."""
 
 
 def resample(
@@ -110,11 +116,14 @@ def labels_on_grid(
     box = reached(mapping, shape, target_shape)
     if box is None:
         return result
-    cells = Cells(classes)
-    for start in range(box[0].start, box[0].stop, slab):
-        part = (slice(start, min(start + slab, box[0].stop)), box[1], box[2])
+    cells, (along, *across) = Cells(classes), box
+
+    def fill(levels: slice) -> None:
+        part = (levels, across[0], across[1])
         view = result[part]
         view[...] = cells.labels(shifted(mapping, part), (view.shape[0], view.shape[1], view.shape[2]))
+
+    on_cores(fill, slabs(along.stop - along.start, slab, along.start))
     return result
 
 
@@ -160,7 +169,35 @@ def _straight(
 
 
 def apply_along(matrix: NDArray[np.float32], values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """matrix (m, n) along one axis of length n."""
+    """matrix (m, n) along one axis of length n.
+
+    Of a matrix that is a narrow band only the band is multiplied, some rows at a time: what is left out is
+    zero, so each result is the same sum, and the same bits as long as the BLAS adds up n numbers in one go.
+    """
+    bands = _bands(matrix) if matrix.shape[1] <= _ONE_GO else []
+    if not bands:
+        return _product(matrix, values, axis)
+    before = (slice(None),) * axis
+    shape = (*values.shape[:axis], len(matrix), *values.shape[axis + 1 :])
+    result = np.empty(shape, dtype=np.float32)
+    for rows, columns in bands:
+        result[(*before, rows)] = _product(matrix[rows, columns], values[(*before, columns)], axis)
+    return result
+
+
+def _bands(matrix: NDArray[np.float32]) -> list[tuple[slice, slice]]:
+    """Some rows of a matrix at a time, and the columns that they use; none when that saves little."""
+    bands = []
+    for rows in slabs(len(matrix), _ROWS):
+        used = np.flatnonzero(matrix[rows].any(axis=0))
+        if not used.size:
+            return []
+        bands.append((rows, slice(int(used[0]), int(used[-1]) + 1)))
+    area = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in bands)
+    return bands if area <= matrix.size / 3 else []
+
+
+def _product(matrix: NDArray[np.float32], values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     if axis == 2:
         return np.asarray(np.ascontiguousarray(values) @ matrix.T)
     if axis == 1:

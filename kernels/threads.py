@@ -1,23 +1,82 @@
-"""How many threads a matrix product takes: one, where the products are small."""
+"""Threads of the voxel operations: one for the BLAS where products are small, one a core for slabs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from threading import Lock
+from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_MOST = 4
+"""Threads a slab operation takes at most: all of them wait for the same memory."""
+
+
+class _Borrowed:
+    """The BLAS's limit, held while anyone wants it: its threads are the process's, not a thread's."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._holders = 0
+        self._limit = ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._limit.enter_context(_blas().limit(limits=1))
+            self._holders += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._limit.close()
+
+
+_BORROWED = _Borrowed()
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """NumPy's BLAS on one thread, and on as many as before afterwards.
+    """NumPy's BLAS on one thread, and on as many as before once the last who asked is done.
 
     A product of a slice takes less time than its threads take to meet: measured on two cores, resampling is
     1.4 to 2 times as fast on one thread, most so on a busy machine, and needs 40 MB less.
     """
-    with _blas().limit(limits=1):
+    _BORROWED.enter()
+    try:
         yield
+    finally:
+        _BORROWED.leave()
+
+
+def on_cores(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """What `work` gives for each item, in their order, one thread a core and four at most; the first error is
+    raised. For work that lets go of Python's lock, and whose results do not depend on who does it."""
+    threads = min(_cores(), len(items), _MOST)
+    if threads < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(threads, "npc-edge-slab") as pool:
+        return list(pool.map(work, items))
+
+
+def slabs(length: int, size: int, start: int = 0) -> list[slice]:
+    """start..start + length in pieces of `size`, the last one shorter."""
+    stop = start + length
+    return [slice(low, min(low + size, stop)) for low in range(start, stop, size)]
+
+
+def _cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @cache

@@ -37,6 +37,7 @@ from npc_edge.engine.model.prepare import grid
 from npc_edge.engine.output.fingerprint import Ran, fingerprint
 from npc_edge.engine.output.publish import write
 from npc_edge.engine.output.result import Outcome, RunFacts
+from npc_edge.engine.output.scribe import Drafts, Scribe
 from npc_edge.engine.types import Findings, Options, RunnerInfo, Segmentation, Volume, Watch
 from npc_edge.engine.version import VERSION
 
@@ -69,7 +70,8 @@ class MonaiPeer:
     """Holds the networks, ready to run; `run` takes the study as the engine's session would.
 
     networks: by name, an image (1, C, Z, Y, X) float32 → its raw outputs. info: what the result says ran.
-    key_for: the salted hash of a UID.
+    key_for: the salted hash of a UID. scribe: the process beside that makes DICOM objects, as the engine's
+    session has one; None: they are made here.
     """
 
     def __init__(
@@ -79,9 +81,10 @@ class MonaiPeer:
         info: RunnerInfo,
         key_for: Callable[[str], str],
         device: str = "cpu",
+        scribe: Scribe | None = None,
     ) -> None:
         self._bundle, self._networks, self._info, self._key_for = bundle, networks, info, key_for
-        self._device = device
+        self._device, self._scribe = device, scribe
         # One reader, told not to look at each file twice.
         self._load = _transforms.LoadImage(
             _data.PydicomReader(fname_regex=""), image_only=True, dtype=np.float32, ensure_channel_first=True
@@ -96,6 +99,9 @@ class MonaiPeer:
         with clock.station("assemble"):
             volumes = {name: _volume(images[name], given.volumes[name]) for name in images}
             images = {name: image.to(self._device) for name, image in images.items()}
+        drafts = None if self._scribe is None else Drafts(self._scribe)
+        if self._scribe is not None:
+            self._scribe.start()
         reference = volumes[manifest.reference_sequence]
         with clock.station("locate"):
             where = grid(reference.geometry, locator, None)
@@ -109,8 +115,11 @@ class MonaiPeer:
             outputs = self._slide(decider, image)
         with clock.station("findings"):
             findings = self._find(outputs, window, volumes)
+            if drafts is not None:
+                drafts.begin(self._outcome(given, volumes, findings, clock))
+            findings = self._staged(findings, volumes)
         outcome = self._outcome(given, volumes, findings, clock)
-        published = write(outcome, out, False, clock)
+        published = write(outcome, out, False, clock, drafts)
         masks = findings.segmentation
         return PeerRun(dict(published.document.runtime.timings_ms), masks.tumour, masks.structures)
 
@@ -145,8 +154,13 @@ class MonaiPeer:
         detection = detect.detect(score, segmentation, manifest, artefact)
         if detection is not None and detection.finding == "not_suspicious":
             segmentation = segment.cleared(segmentation)
-        staging = stage.stage(segmentation, volumes, manifest, detection, Options())
-        return Findings(detection, segmentation, staging, ())
+        return Findings(detection, segmentation, None, ())
+
+    def _staged(self, findings: Findings, volumes: Mapping[str, Volume]) -> Findings:
+        staging = stage.stage(
+            findings.segmentation, volumes, self._bundle.manifest, findings.detection, Options()
+        )
+        return replace(findings, staging=staging)
 
     def _outcome(
         self, given: Given, volumes: Mapping[str, Volume], findings: Findings, clock: Clock

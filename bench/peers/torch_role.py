@@ -25,6 +25,7 @@ from npc_edge.engine.model.acceptance import golden_cases
 from npc_edge.engine.model.runner import IMAGE
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.feed import first_line
+from npc_edge.engine.output.scribe import Scribe
 from npc_edge.engine.state import State
 from npc_edge.engine.types import RunnerInfo
 
@@ -51,6 +52,7 @@ class TorchRole:
         self._bundle = bundles.load(order.bundle, self._state.keys(), order.allow_unsigned)
         self._decider = [n.name for n in self._bundle.manifest.networks if not n.locates][-1]
         self._ready: dict[str, Prepared] = {}
+        self._scribe = Scribe()  # ends with this process
 
     def open(self) -> Answer:
         begun = time.perf_counter()
@@ -71,7 +73,7 @@ class TorchRole:
             instruction_set(),
             torch.get_num_threads(),
         )
-        self._peer = MonaiPeer(self._bundle, prepared, info, self._state.key_for, self._device)
+        self._peer = MonaiPeer(self._bundle, prepared, info, self._state.key_for, self._device, self._scribe)
         self._given = given.load(self._scratch)
         return {
             "seconds": time.perf_counter() - begun,

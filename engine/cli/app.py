@@ -6,8 +6,11 @@ Exit codes: 0 a result, 1 a bug, 2 usage, 3 no result, 4 bundle, 5 backend, 6 ou
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -88,6 +91,23 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_guarded(given, debug))
 
 
+def command() -> NoReturn:
+    """`main` as a process, which ends when its work has ended.
+
+    Every child, file and thread is closed by then; taking modules and libraries down one by one, after that,
+    took 0.2 s of a run.
+    """
+    code: object = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # its reader has gone, or it is closed
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0)
+
+
 def _guarded(arguments: list[str], debug: bool) -> int:
     try:
         returned = app(args=arguments, prog_name="npc-edge", standalone_mode=False)
@@ -113,4 +133,4 @@ def _guarded(arguments: list[str], debug: bool) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    command()

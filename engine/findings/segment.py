@@ -19,6 +19,7 @@ from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import Manifest, OutputSpec
 from npc_edge.engine.types import Array, Predictions, Segmentation, Volume, Watch
 from npc_edge.engine.voxels import HOST, Voxels
+from npc_edge.kernels.sampling import leave_out
 
 T = TypeVar("T", bound=np.generic)
 
@@ -79,8 +80,7 @@ def segment(
     largest = None if maps.anatomy is None else voxels.labels(maps.anatomy, model, crop)
     structures = np.zeros(crop.shape, dtype=np.uint8)
     if largest is not None:
-        structures = np.where(covered, largest, 0).astype(np.uint8)
-        structures = _only_declared(structures, manifest)
+        structures = _only_declared(largest * covered, manifest)
         plane = find_midline(structures, crop, manifest.labels)
         structures = split_sides(structures, crop, manifest.labels, plane)
     watch.check()
@@ -161,7 +161,7 @@ def _covered(model: Geometry, crop: Geometry) -> NDArray[np.bool_]:
     inside = np.ones(crop.shape, dtype=np.bool_)
     for row, length in zip(to_model[:3], reversed(model.shape), strict=True):
         index = axis_sum(row, crop.shape)
-        inside &= (index >= -0.5) & (index <= length - 0.5)
+        leave_out(inside, (index < -0.5) | (index > length - 0.5))
     return inside
 
 
@@ -202,7 +202,8 @@ def _only_declared(structures: NDArray[np.uint8], manifest: Manifest) -> NDArray
     for label in manifest.labels:
         if label.code != tumour:
             keep[label.code] = label.code
-    return np.asarray(keep[structures])
+    there = np.arange(int(structures.max()) + 1)
+    return structures if np.array_equal(keep[there], there) else np.asarray(keep[structures])
 
 
 def _paste(crop: NDArray[T], box: Box, shape: tuple[int, int, int], dtype: type[T]) -> NDArray[T]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from npc_edge.engine.errors import BundleError
 from npc_edge.engine.geometry import Floats, Geometry
 from npc_edge.engine.model.manifest import LabelSpec, Manifest
 from npc_edge.engine.types import Side
+from npc_edge.kernels.threads import on_cores
 
 RIGHT_STEP = 100
 TUMOUR_STRUCTURES = ("tumour", "tumor", "gtvp", "lesion")
@@ -110,8 +112,11 @@ def find_midline(structures: NDArray[np.uint8], geometry: Geometry, labels: Sequ
         start = float(np.percentile(points[in_pair] @ _LEFT, [5, 95]).mean())
     plane = Midline(_LEFT, start)
     spines = _centroids(points[in_middle], codes[in_middle])
+    pairs, pair_codes = points[in_pair], codes[in_pair]
     for _ in range(8):
-        plane = _refined(plane, points[in_pair], codes[in_pair], spines)
+        last, plane = plane, _refined(plane, pairs, pair_codes, spines)
+        if plane.offset == last.offset and np.array_equal(plane.normal, last.normal):
+            break  # at rest: no further round would move it
     return plane
 
 
@@ -125,27 +130,37 @@ def _points(structures: NDArray[np.uint8], geometry: Geometry) -> tuple[Floats, 
 
 
 def _centroids(points: Floats, codes: NDArray[np.uint8]) -> list[tuple[Floats, int]]:
-    return [
-        (points[codes == code].mean(axis=0), int((codes == code).sum())) for code in np.unique(codes).tolist()
-    ]
+    counts, means = _means(points, codes)
+    return [(means[code], int(counts[code])) for code in np.flatnonzero(counts).tolist()]
+
+
+def _means(points: Floats, groups: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], Floats]:
+    """Points (N, 3) and the number of each one's group → how many there are in each, and their means (G, 3),
+    nan of an empty one. One pass for all groups, adding up in the points' order as a mean of each would."""
+    counts = np.bincount(groups)
+    sums = np.stack([np.bincount(groups, weights=column) for column in points.T], axis=1)
+    with np.errstate(invalid="ignore"):
+        return counts, sums / counts[:, None]
 
 
 def _refined(
     plane: Midline, points: Floats, codes: NDArray[np.uint8], spines: list[tuple[Floats, int]]
 ) -> Midline:
     left = points @ plane.normal > plane.offset
+    counts, means = _means(points, 2 * codes.astype(np.intp) + left)
+    sides = np.zeros((256, 2), dtype=np.int64)
+    sides.reshape(-1)[: len(counts)] = counts
     lines: list[Floats] = []
     middles: list[Floats] = []
     weights: list[float] = []
-    for code in np.unique(codes).tolist():
-        mine = codes == code
-        counts = int((mine & left).sum()), int((mine & ~left).sum())
-        if min(counts) < max(1, _LEAST_BALANCE * max(counts)):
+    for code in np.flatnonzero(sides.all(axis=1)).tolist():
+        less, more = sorted(sides[code].tolist())
+        if less < _LEAST_BALANCE * more:
             continue
-        on_left, on_right = points[mine & left].mean(axis=0), points[mine & ~left].mean(axis=0)
+        on_right, on_left = means[2 * code], means[2 * code + 1]
         lines.append(on_left - on_right)
         middles.append((on_left + on_right) / 2)
-        weights.append(float(np.sqrt(min(counts))))
+        weights.append(float(np.sqrt(less)))
     normal = plane.normal
     if lines:
         total = np.sum([w * line for w, line in zip(weights, lines, strict=True)], axis=0)
@@ -169,11 +184,16 @@ def split_sides(
     structures: NDArray[np.uint8], geometry: Geometry, labels: Sequence[LabelSpec], plane: Midline
 ) -> NDArray[np.uint8]:
     """structures (Z, Y, X) network codes → the same with the right side of paired labels renumbered."""
-    step = right_step(labels)
-    paired = np.zeros(256, dtype=np.bool_)
-    paired[[label.code for label in labels if label.side == "paired"]] = True
+    moves = np.zeros(256, dtype=np.uint8)
+    moves[[label.code for label in labels if label.side == "paired"]] = right_step(labels)
     row = plane.normal @ geometry.affine[:3]
-    row = np.array([*row[:3], row[3] - plane.offset])
-    right = axis_sum(row, structures.shape) < 0
-    moved = (structures + np.uint8(step)).astype(np.uint8)
-    return np.where(paired[structures] & right, moved, structures)
+    across = axis_sum(np.array([row[0], row[1], 0.0, row[3] - plane.offset]), structures.shape)
+    along = axis_sum(np.array([0.0, 0.0, row[2], 0.0]), structures.shape)
+    result = np.empty_like(structures)
+
+    def renumber(level: int) -> None:
+        right = across[0] + along[level if along.size > 1 else 0] < 0
+        np.add(structures[level], moves[structures[level]] * right, out=result[level])
+
+    on_cores(renumber, range(len(structures)))
+    return result

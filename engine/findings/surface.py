@@ -66,9 +66,7 @@ def fit_surface(
     index = (np.argwhere(muscle[box]) + [part.start for part in box])[:, ::-1]
     frame = frame_of(midline, side, rule.anterior)
     out, along, up = (geometry.to_world(index) @ axis for axis in frame)
-    cells = np.stack([np.floor(along / _CELL_MM), np.floor(up / _CELL_MM)], axis=1)
-    _, cell = np.unique(cells, axis=0, return_inverse=True)
-    cell = cell.reshape(-1)
+    cell = _cell_numbers(np.floor(along / _CELL_MM), np.floor(up / _CELL_MM))
     outermost = np.full(int(cell.max()) + 1, -np.inf)
     np.maximum.at(outermost, cell, out)
     if len(outermost) < _FEWEST_CELLS:
@@ -79,6 +77,14 @@ def fit_surface(
     reach = rule.reach_mm
     span = np.array([[along.min() - reach, up.min() - reach], [along.max() + reach, up.max() + reach]])
     return OuterSurface(frame, level, slope, span)
+
+
+def _cell_numbers(first: Floats, second: Floats) -> NDArray[np.intp]:
+    """(N,) two whole numbers a point → the number of its pair among those there are, the first one leading."""
+    rows, columns = ((at - at.min()).astype(np.intp) for at in (first, second))
+    pair = rows * (int(columns.max()) + 1) + columns
+    used = np.bincount(pair) > 0
+    return np.asarray((np.cumsum(used) - 1)[pair])
 
 
 def _robust_plane(centres: Floats, heights: Floats) -> tuple[float, Floats]:

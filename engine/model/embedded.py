@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-EMBEDDED_SHA256 = "08a23f1e103aff23ddde77f49a7ad91ad21baf0fdfe0d6485f59ce25c0b87b88"
+EMBEDDED_SHA256 = "99048bc974c2967f055f4a415407b43a970f11bc153479482756d2daafd6ac0c"
 """SHA-256 of the embedded bundle's manifest.json; empty when none is embedded."""
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "demo_bundle"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,10 @@ from npc_edge.engine.types import Predictions, Volume, Watch
 from npc_edge.engine.voxels import HOST
 from npc_edge.kernels import cpu, zoom
 from npc_edge.kernels.holes import fill_holes
+from npc_edge.kernels.threads import on_cores, slabs
 
 _BACKGROUND = 30.0  # logit of label 0 where the image was cropped away: all others have probability 1e-13
+_SLAB = 5  # slices that one thread takes on at a time
 _MOST_VOXELS = 2**28  # of one channel on the network's grid: 1 GB as float32
 
 Float16s = NDArray[np.float16]
@@ -205,26 +208,32 @@ def slide(runner: Runner, channels: Channels, network: NetworkSpec, watch: Watch
         if sums is None:
             sums = np.zeros((len(logits), *padded.shape), dtype=np.float16)
             give_back_memory()  # what compiling the network and its first window left behind
-        for label, values in zip(sums, logits, strict=True):
-            _add(label[box], values, weight)
-        _add(weights[box], weight)
-        del logits, values  # the next window wants room
+        here = [*(label[box] for label in sums), weights[box]]
+        on_cores(partial(_add, here, [*logits], weight), slabs(len(weight), _SLAB))
+        del logits  # the next window wants room
     assert sums is not None, "a grid has at least one window"
-    for z, slice_weights in enumerate(weights):
-        divisor = slice_weights.astype(np.float32)
-        for label in sums:
-            with np.errstate(over="ignore", invalid="ignore"):
-                label[z] = label[z] / divisor
+    on_cores(partial(_divide, sums, weights), slabs(len(weights), _SLAB))
     unpad = tuple(slice(low, low + n) for (low, _), n in zip(margins, channels.shape, strict=True))
     return sums[(slice(None), *unpad)]
 
 
-def _add(sums: Float16s, values: Float32s, weight: Float32s | None = None) -> None:
-    """sums += values * weight, all (Z, Y, X), in half precision: NumPy's own addition of halves goes value by
-    value, and a slice at a time leaves no large array behind."""
+def _add(sums: Sequence[Float16s], logits: Sequence[Float32s], weight: Float32s, part: slice) -> None:
+    """On some slices of a window (Z, Y, X), sums += logits * weight, the last of the sums += weight; in half
+    precision. NumPy's own addition of halves goes value by value, and slices leave no large array behind."""
     with np.errstate(over="ignore"):  # an infinite logit is refused where the masks are made
-        for z, part in enumerate(sums):
-            part[...] = part.astype(np.float32) + (values[z] if weight is None else values[z] * weight[z])
+        for z in range(part.start, part.stop):
+            for total, values in zip(sums, logits, strict=False):
+                total[z] = total[z].astype(np.float32) + values[z] * weight[z]
+            sums[-1][z] = sums[-1][z].astype(np.float32) + weight[z]
+
+
+def _divide(sums: Float16s, weights: Float16s, part: slice) -> None:
+    """On some slices, sums (K, Z, Y, X) /= weights."""
+    for z in range(part.start, part.stop):
+        divisor = weights[z].astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for total in sums:
+                total[z] = total[z] / divisor
 
 
 def importance(window: Shape) -> Float16s:

@@ -17,8 +17,12 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.charset import default_encoding
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -239,8 +243,8 @@ def _bytes_of(value: object) -> object:
     return value.rstrip(b" \0") if isinstance(value, bytes) else value
 
 
-def save(dataset: Dataset, path: Path, version: str) -> None:
-    """Write Explicit VR Little Endian with a zero preamble."""
+def encoded(dataset: Dataset, version: str) -> bytes:
+    """A DICOM file in Explicit VR Little Endian, with a zero preamble. The data set is used up by it."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
@@ -250,8 +254,59 @@ def save(dataset: Dataset, path: Path, version: str) -> None:
     file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     for tag in sorted(dataset.keys()):
         file[tag] = dataset.get_item(tag)
+    made = BytesIO()
     with odd_character_sets_allowed():
-        file.save_as(path, implicit_vr=False, little_endian=True, enforce_file_format=True)
+        _settle(file)
+        _encode_once(file)
+        file.save_as(made, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    return made.getvalue()
+
+
+def _settle(dataset: Dataset) -> None:
+    """Settle once what pydicom settles again at every level of nesting: a third of its time. What is encoded
+    already stays so."""
+    correct_ambiguous_vr(dataset, is_little_endian=True)
+    for nested in _nested(dataset):
+        nested.set_original_encoding(False, True, default_encoding)
+    # pydicom has no other name for the character set that it will write with.
+    dataset.set_original_encoding(False, True, dataset._character_set)
+
+
+def _encode_once(dataset: Dataset) -> None:
+    """Frames of a slice have place and source in common, frames of a segment its name: encoded once."""
+    known: dict[object, RawDataElement] = {}
+    for frame in dataset.get("PerFrameFunctionalGroupsSequence", ()):
+        if "PlanePositionSequence" not in frame or "SegmentIdentificationSequence" not in frame:
+            return  # one slice, or one segment: all frames have it in common
+        place = tuple(frame.PlanePositionSequence[0].ImagePositionPatient)
+        segment = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        for keyword, key in (
+            ("PlanePositionSequence", place),
+            ("DerivationImageSequence", place),
+            ("SegmentIdentificationSequence", segment),
+        ):
+            if keyword in frame:
+                element = frame[keyword]
+                if (keyword, key) not in known:
+                    known[keyword, key] = _as_bytes(element)
+                frame[element.tag] = known[keyword, key]
+
+
+def _as_bytes(element: DataElement) -> RawDataElement:
+    """The same element, encoded."""
+    stream = DicomBytesIO()
+    stream.is_little_endian, stream.is_implicit_VR = True, False
+    write_data_element(stream, element)
+    value = stream.getvalue()[12:]  # behind tag, VR, two reserved bytes and the length
+    return RawDataElement(element.tag, element.VR, len(value), value, 0, False, True)
+
+
+def _nested(dataset: Dataset) -> Iterator[Dataset]:
+    for element in dataset.values():
+        if isinstance(element, DataElement) and element.VR == "SQ":
+            for item in element.value:
+                yield item
+                yield from _nested(item)
 
 
 def load(path: Path) -> Dataset:

@@ -19,17 +19,8 @@ from pathlib import Path
 
 from npc_edge.engine.errors import OutputError
 
-OURS = frozenset(
-    {
-        "result.json",
-        "report.html",
-        "tumour.nii.gz",
-        "structures.nii.gz",
-        "seg.dcm",
-        "rtstruct.dcm",
-        "sr.dcm",
-    }
-)
+SEG, RTSTRUCT, SR = "seg.dcm", "rtstruct.dcm", "sr.dcm"
+OURS = frozenset({"result.json", "report.html", "tumour.nii.gz", "structures.nii.gz", SEG, RTSTRUCT, SR})
 
 _HINTS = {
     errno.ENOSPC: "the disk is full",
@@ -162,11 +153,11 @@ def _recover(place: Place) -> None:
 
 def _sync_tree(folder: Path) -> None:
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """fsync a file or a folder (Windows has no fsync on folders)."""
     if path.is_dir() and sys.platform == "win32":
         return
@@ -193,7 +184,7 @@ def _swap_in(place: Place) -> None:
             place.old.rename(place.target)
             raise
         shutil.rmtree(place.old)
-    _sync(place.target.parent)
+    sync(place.target.parent)
 
 
 def _over_empty(place: Place) -> None:

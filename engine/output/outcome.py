@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+import numpy as np
 
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import Manifest
@@ -108,6 +110,19 @@ class Outcome:
             return False
         return not self.synthetic or self.demo_dicom or self.study.quality_control_subject
 
+    def for_dicom(self) -> Outcome:
+        """The same without what no DICOM object needs, and no other process should be sent: voxels,
+        probabilities, the other sequences, keys. ValueError on a no-result."""
+        masks, volume = self.segmentation, self.reference_volume
+        nothing = np.zeros((0, 0, 0), dtype=np.float32)
+        drawn = replace(masks, tumour_probability=nothing, covered=nothing.astype(bool))
+        return replace(
+            self,
+            volumes={self.reference or "": replace(volume, voxels=nothing)},
+            findings=replace(self.concluded, segmentation=drawn),
+            key_for=_no_keys,
+        )
+
     @property
     def quality(self) -> tuple[QualityCheck, ...]:
         """The quality lines of the findings, and one that says why DICOM was withheld."""
@@ -130,3 +145,7 @@ class Outcome:
         """The source image behind slice `index` of the reference volume; None for NIfTI input."""
         slices = self.reference_volume.slices
         return slices[index] if 0 <= index < len(slices) else None
+
+
+def _no_keys(uid: str) -> str:
+    raise ValueError("an outcome on its way to DICOM has no keys")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from npc_edge.engine.clock import Clock
 from npc_edge.engine.errors import OutputError
 from npc_edge.engine.output import folder, nifti, report
 from npc_edge.engine.output.result import Outcome, ResultDocument, document
+from npc_edge.engine.output.scribe import Drafts, ScribeLost
 from npc_edge.engine.types import Watch
 
 
@@ -33,8 +35,10 @@ class Published:
     document: ResultDocument
 
 
-def write(outcome: Outcome, out: Path, replace: bool, clock: Clock | None = None) -> Published:
-    """Publish a run's files in `out`.
+def write(
+    outcome: Outcome, out: Path, replace: bool, clock: Clock | None = None, drafts: Drafts | None = None
+) -> Published:
+    """Publish a run's files in `out`. drafts: who makes the DICOM objects meanwhile; None: made here.
 
     A refused study leaves result.json and report.html only. result.json comes last, so that its timings hold
     the time the others took. Raises OutputError, or Cancelled by the clock's watch between two files; then
@@ -42,32 +46,39 @@ def write(outcome: Outcome, out: Path, replace: bool, clock: Clock | None = None
     """
     began = time.monotonic()
     clock = Clock(Watch()) if clock is None else clock
-    with clock.station("output"), folder.staged(out, replace) as stage:
-        for product in _products(outcome, out):
+    station = clock.station("output")
+    # The disk takes its time over a file while it is read back and the next one is made.
+    with station, folder.staged(out, replace) as stage, ThreadPoolExecutor(1, "npc-edge-sync") as disk:
+        synced = []
+        for product in _products(outcome, out, drafts):
             clock.watch.check()
-            _produce(product, stage)
+            synced.append(_produce(product, stage, disk))
         timed = _with_output_time(outcome, (time.monotonic() - began) * 1000)
         final = document(timed)
-        _produce(_result_product(final), stage)
+        synced.append(_produce(_result_product(final), stage, disk))
+        for one in synced:
+            one.result()
         names = sorted(path.name for path in stage.iterdir())
         clock.watch.check()
     return Published(tuple(out / name for name in names), final)
 
 
-def _produce(product: Product, stage: Path) -> None:
+def _produce(product: Product, stage: Path, disk: Executor) -> Future[None]:
     path = stage / product.name
     product.write(path)
+    synced = disk.submit(folder.sync, path)
     product.check(path)
+    return synced
 
 
-def _products(outcome: Outcome, replaced: Path) -> list[Product]:
+def _products(outcome: Outcome, replaced: Path, drafts: Drafts | None) -> list[Product]:
     """Everything but result.json, in the order in which it is written."""
     page = Product("report.html", partial(report.write, outcome), partial(report.check, outcome))
     if outcome.outcome == "no-result":
         return [page]
     made = [page, *_nifti_products(outcome)]
     if outcome.writes_dicom:
-        made += _dicom_products(outcome, replaced / "sr.dcm")
+        made += _dicom_products(outcome, replaced / folder.SR, drafts)
     return made
 
 
@@ -84,20 +95,44 @@ def _nifti_products(outcome: Outcome) -> list[Product]:
     ]
 
 
-def _dicom_products(outcome: Outcome, previous: Path) -> list[Product]:
-    """SEG unless there is nothing to show, RTSTRUCT for a suspicious finding, SR always."""
-    # highdicom takes half a second to import: refusals and NIfTI input do not pay for it.
-    from npc_edge.engine.output import rtstruct, seg, sr
+def _dicom_products(outcome: Outcome, previous: Path, drafts: Drafts | None) -> list[Product]:
+    """RTSTRUCT for a suspicious finding, SEG unless there is nothing to show, SR always.
+
+    The two that highdicom makes are the scribe's, where there is one; RTSTRUCT is made while it is at them.
+    """
+    # pydicom takes a while to import: refusals and NIfTI input do not pay for it.
+    from npc_edge.engine.output import rtstruct, segments, sr_content
 
     made = []
-    if seg.segments(outcome):
-        made.append(Product("seg.dcm", partial(seg.write, outcome), partial(seg.check, outcome)))
     if outcome.contoured:
         made.append(
-            Product("rtstruct.dcm", partial(rtstruct.write, outcome), partial(rtstruct.check, outcome))
+            Product(folder.RTSTRUCT, partial(rtstruct.write, outcome), partial(rtstruct.check, outcome))
         )
-    write_sr = partial(sr.write, outcome, previous=previous)
-    return [*made, Product("sr.dcm", write_sr, partial(sr.check, outcome))]
+    theirs = [(folder.SEG, segments.check)] if segments.segments(outcome) else []
+    theirs.append((folder.SR, sr_content.check))
+    for name, check in theirs:
+        write_object = _made_by(drafts, name, outcome, previous)
+        made.append(Product(name, write_object, partial(check, outcome)))
+    return made
+
+
+def _made_by(drafts: Drafts | None, name: str, outcome: Outcome, previous: Path) -> Callable[[Path], None]:
+    """What writes an object: asked of the scribe now, or made here where there is none or it is lost."""
+
+    def here() -> bytes:
+        from npc_edge.engine.output import objects  # half a second, and tens of MB
+
+        return objects.encoded(name, outcome, previous)
+
+    promised = None if drafts is None else drafts.object(name, outcome, previous)
+
+    def write_object(path: Path) -> None:
+        try:
+            path.write_bytes(here() if promised is None else promised.result())
+        except ScribeLost:
+            path.write_bytes(here())
+
+    return write_object
 
 
 def _result_product(meant: ResultDocument) -> Product:

@@ -56,7 +56,7 @@ def contours(outcome: Outcome) -> list[Contour]:
 
 def write(outcome: Outcome, path: Path) -> None:
     """Build and save rtstruct.dcm; the mask must not be empty."""
-    dicom.save(build(outcome), path, outcome.facts.version)
+    path.write_bytes(dicom.encoded(build(outcome), outcome.facts.version))
 
 
 def build(outcome: Outcome) -> Dataset:

@@ -15,40 +15,11 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from npc_edge.engine.errors import OutputError
-from npc_edge.engine.output import dicom, seg, wording
+from npc_edge.engine.output import dicom, seg, sr_content, wording
 from npc_edge.engine.output.outcome import Outcome
-from npc_edge.engine.types import TCategory
 
 SERIES_NUMBER = 9003
 _SOP_CLASS = "1.2.840.10008.5.1.4.1.1.88.33"  # Comprehensive SR: read by more viewers than the 3D one
-COMMENT = (
-    "RESEARCH USE ONLY. Automatic, unreviewed output of a research engine; not for diagnosis or treatment."
-)
-
-_MODEL_SCORE = Code("MODEL_SCORE", dicom.PRIVATE_SCHEME, "Model score")
-_CONCLUSION = Code("CONCLUSION", dicom.PRIVATE_SCHEME, "Algorithm conclusion on detection")
-_T_CATEGORY = Code("AI_IMAGING_T", dicom.PRIVATE_SCHEME, "Algorithm-suggested imaging T category")
-_STAGING_SYSTEM = Code("STAGING_SYSTEM", dicom.PRIVATE_SCHEME, "Staging system")
-_AJCC8 = Code("897275008", "SCT", "AJCC Cancer Staging Manual, 8th edition")
-_AJCC9 = Code("AJCC_V9_NPC", dicom.PRIVATE_SCHEME, "AJCC Version 9 nasopharynx cancer staging")
-_PROBABILITY = Code("111047", "DCM", "Probability of cancer")
-_PER_CENT = Code("%", "UCUM", "Percent")
-_UNITY = Code("1", "UCUM", "no units")
-_MILLILITRE = Code("ml", "UCUM", "Milliliter")
-_VOLUME = Code("118565006", "SCT", "Volume")
-_FINDINGS = {
-    "suspicious": Code("SUSPICIOUS", dicom.PRIVATE_SCHEME, "Suspicious finding"),
-    "not_suspicious": Code(
-        "NOT_SUSPICIOUS", dicom.PRIVATE_SCHEME, "No suspicious lesion above operating point; NPC not excluded"
-    ),
-    "indeterminate": Code("INDETERMINATE", dicom.PRIVATE_SCHEME, "Indeterminate"),
-}
-
-
-def write(outcome: Outcome, path: Path, previous: Path | None) -> None:
-    """Build and save sr.dcm. previous: the sr.dcm of the run that this one replaces, if there is one."""
-    dicom.save(build(outcome, predecessor(outcome, previous)), path, outcome.facts.version)
 
 
 @dicom.odd_character_sets_allowed()
@@ -98,7 +69,7 @@ def build(outcome: Outcome, old: Dataset | None) -> Dataset:
         imaging_measurements=[_group(outcome)],
         title=codes.DCM.ImagingMeasurementReport,
     )
-    report[0].ContentSequence.append(_text(COMMENT))
+    report[0].ContentSequence.append(_text(sr_content.COMMENT))
     for line in wording.report_lines(outcome):
         report[0].ContentSequence.append(_text(line))
     dataset: Dataset = sr.ComprehensiveSR(
@@ -188,40 +159,26 @@ def _group(
 
 
 def _measurements(outcome: Outcome) -> list[sr.Measurement]:
-    made = []
-    detection = outcome.concluded.detection
-    if detection is not None and wording.calibrated_on_patients(outcome):
-        made.append(sr.Measurement(_PROBABILITY, round(detection.probability * 100, 2), _PER_CENT))
-    elif detection is not None:
-        made.append(sr.Measurement(_MODEL_SCORE, round(detection.probability, 4), _UNITY))
-    if outcome.segmentation.tumour_slices:
-        made.append(sr.Measurement(_VOLUME, round(outcome.segmentation.volume_ml, 3), _MILLILITRE))
-    return made
+    return [sr.Measurement(name, value, unit) for name, value, unit in sr_content.numbers(outcome)]
 
 
 def _evaluations(outcome: Outcome) -> list[sr.QualitativeEvaluation]:
-    findings = outcome.concluded
     made = []
-    if findings.detection is not None:
-        made.append(sr.QualitativeEvaluation(_CONCLUSION, _FINDINGS[findings.detection.finding]))
-    if findings.staging is not None:
-        for category, system in ((findings.staging.ajcc8, _AJCC8), (findings.staging.ajcc9, _AJCC9)):
-            if category is not None:
-                made.append(_t_category(category, system))
+    concluded = sr_content.conclusion(outcome)
+    if concluded is not None:
+        made.append(sr.QualitativeEvaluation(sr_content.CONCLUSION, concluded))
+    for category, system in sr_content.categories(outcome):
+        made.append(_t_category(category, system))
     return made
 
 
-def _t_category(category: TCategory, system: Code) -> sr.QualitativeEvaluation:
-    """The category as a code of its own ('at least' is another code), the edition below it."""
-    at_least = category.bound == "at_least"
-    value = Code(
-        f"{category.t}{'_AT_LEAST' if at_least else ''}",
-        dicom.PRIVATE_SCHEME,
-        f"{'At least ' if at_least else ''}imaging {category.t} category",
-    )
-    evaluation = sr.QualitativeEvaluation(_T_CATEGORY, value)
+def _t_category(category: Code, system: Code) -> sr.QualitativeEvaluation:
+    """The category, with the edition below it."""
+    evaluation = sr.QualitativeEvaluation(sr_content.T_CATEGORY, category)
     modifier = sr.CodeContentItem(
-        name=_STAGING_SYSTEM, value=system, relationship_type=sr.RelationshipTypeValues.HAS_CONCEPT_MOD
+        name=sr_content.STAGING_SYSTEM,
+        value=system,
+        relationship_type=sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
     )
     evaluation[0].ContentSequence = sr.ContentSequence([modifier])
     return evaluation
@@ -236,35 +193,3 @@ def _segmentation_header(outcome: Outcome) -> Sequence[Dataset]:
     header.SeriesInstanceUID, header.SOPInstanceUID = uids.uid("seg.series"), uids.uid("seg.sop")
     header.SOPClassUID, header.Modality = "1.2.840.10008.5.1.4.1.1.66.4", "SEG"
     return [header]
-
-
-@dicom.odd_character_sets_allowed()
-def check(outcome: Outcome, path: Path) -> None:
-    """Read sr.dcm back; OutputError unless it carries the patient, the flags and every finding."""
-    dataset = dicom.load(path)
-    dicom.check_patient(dataset, dicom.study_of(outcome), path.name)
-    numbers, values = _said(dataset)
-    meant_numbers = [float(m[0].value) for m in _measurements(outcome)]
-    meant_values = [str(e[0].value.value) for e in _evaluations(outcome)]
-    flags = (dataset.VerificationFlag, dataset.PreliminaryFlag)
-    if flags != ("UNVERIFIED", "PRELIMINARY") or COMMENT not in values:
-        raise OutputError("sr.dcm does not say that it is preliminary research output")
-    if not set(meant_numbers) <= set(numbers) or not set(meant_values) <= set(values):
-        raise OutputError("sr.dcm does not hold the findings that were meant")
-
-
-def _said(item: Dataset) -> tuple[list[float], list[str]]:
-    """Every number, and every code value and text, of a content tree."""
-    numbers: list[float] = []
-    values: list[str] = []
-    if "MeasuredValueSequence" in item:
-        numbers.append(float(item.MeasuredValueSequence[0].NumericValue))
-    if "ConceptCodeSequence" in item:
-        values.append(str(item.ConceptCodeSequence[0].CodeValue))
-    if "TextValue" in item:
-        values.append(str(item.TextValue))
-    for child in item.get("ContentSequence", []):
-        more_numbers, more_values = _said(child)
-        numbers += more_numbers
-        values += more_values
-    return numbers, values

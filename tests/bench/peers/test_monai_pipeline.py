@@ -13,6 +13,7 @@ from npc_edge.bench.phantom.study import write_phantom
 from npc_edge.bench.timing.measure import agreement
 from npc_edge.engine.errors import UsageError
 from npc_edge.engine.model import bundle as bundles
+from npc_edge.engine.output.scribe import Scribe
 from npc_edge.engine.session import Session
 from npc_edge.engine.study.assemble import assemble
 from npc_edge.engine.study.read import Reader
@@ -41,7 +42,9 @@ def test_the_same_files_and_nearly_the_same_masks(study: Path, given: Given, tmp
         n.name: Prepared(rebuild(bundle, n.name), Variant("fp32", True)) for n in bundle.manifest.networks
     }
     info = RunnerInfo("torch", "cpu", "fp32", "artefacts/npc.fp32.onnx", torch.__version__)
-    ran = MonaiPeer(bundle, networks, info, lambda uid: "0").run(given, tmp_path / "peer")
+    with Scribe() as scribe:
+        ran = MonaiPeer(bundle, networks, info, lambda uid: "0", scribe=scribe).run(given, tmp_path / "peer")
+        assert scribe.pid is not None, "the peer writes as the engine does"
     with Session(None, Options(state=tmp_path / "state")) as session:
         ours = session.run(study, tmp_path / "ours")
     found = agreement(tmp_path / "ours", tmp_path / "peer")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import subprocess
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import highdicom as hd
@@ -10,9 +12,10 @@ import output_cases as cases
 import pytest
 from outside import tool
 from pydicom import Dataset, dcmread
+from pydicom.dataset import FileDataset
 
 from npc_edge.engine.errors import OutputError
-from npc_edge.engine.output import dicom, publish, rtstruct, seg, sr
+from npc_edge.engine.output import dicom, folder, objects, publish, rtstruct, seg, segments
 from npc_edge.engine.output.result import Outcome
 
 SHAPES = {
@@ -22,6 +25,14 @@ SHAPES = {
     "enhanced": cases.Shape(enhanced=True, reversed_instances=True),
     "odd size": cases.Shape(shape=(9, 61, 67)),
 }
+
+
+def write_seg(outcome: Outcome, path: Path) -> None:
+    path.write_bytes(objects.encoded(folder.SEG, outcome))
+
+
+def write_sr(outcome: Outcome, path: Path) -> None:
+    path.write_bytes(objects.encoded(folder.SR, outcome))
 
 
 @pytest.fixture(params=SHAPES)
@@ -42,12 +53,36 @@ def test_dciodvfy_finds_no_error(outcome: Outcome, tmp_path: Path, evidence: str
         assert not warnings, (name, warnings)
 
 
+def plain(dataset: Dataset, like: bytes) -> bytes:
+    """What pydicom makes of it when left to itself, under the file meta information of `like`."""
+    file = FileDataset("", {}, file_meta=dcmread(BytesIO(like)).file_meta, preamble=b"\0" * 128)
+    for element in dataset:
+        file[element.tag] = element
+    made = BytesIO()
+    file.save_as(made, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_encoding_once_what_frames_share_changes_no_byte(outcome: Outcome, several: bool) -> None:
+    if not several:  # one segment: its identification is shared by all frames
+        masks = dataclasses.replace(
+            outcome.segmentation, structures=np.zeros_like(outcome.segmentation.structures)
+        )
+        outcome = dataclasses.replace(
+            outcome, findings=dataclasses.replace(outcome.concluded, segmentation=masks)
+        )
+    made = objects.encoded(folder.SEG, outcome)
+    assert len(seg.build(outcome).SegmentSequence) == (1 if not several else len(segments.segments(outcome)))
+    assert made == plain(seg.build(outcome), made)
+
+
 def test_highdicom_reads_every_segment_where_it_was_meant(outcome: Outcome, tmp_path: Path) -> None:
-    seg.write(outcome, tmp_path / "seg.dcm")
+    write_seg(outcome, tmp_path / "seg.dcm")
     read = hd.seg.segread(tmp_path / "seg.dcm")
     assert read.segmentation_type == hd.seg.SegmentationTypeValues.BINARY
     masks, grid = outcome.segmentation, outcome.reference_volume.geometry
-    for segment in seg.segments(outcome):
+    for segment in segments.segments(outcome):
         volume = read.get_volume(segment_numbers=[segment.number], combine_segments=True, relabel=True)
         meant = masks.tumour > 0 if segment.code is None else masks.structures == segment.code
         found = np.argwhere(volume.array > 0)
@@ -62,7 +97,7 @@ def test_highdicom_reads_every_segment_where_it_was_meant(outcome: Outcome, tmp_
 def test_the_tumour_comes_first_and_every_source_image_is_referenced(
     outcome: Outcome, tmp_path: Path
 ) -> None:
-    seg.write(outcome, tmp_path / "seg.dcm")
+    write_seg(outcome, tmp_path / "seg.dcm")
     read = dcmread(tmp_path / "seg.dcm")
     first = read.SegmentSequence[0]
     assert first.SegmentedPropertyTypeCodeSequence[0].CodeValue == "52988006"
@@ -164,8 +199,8 @@ def concepts(path: Path) -> dict[str, list[Dataset]]:
 
 
 def test_the_score_is_a_probability_only_where_patients_calibrated_it(tmp_path: Path) -> None:
-    sr.write(cases.outcome(evidence="synthetic"), tmp_path / "demo.dcm", None)
-    sr.write(cases.outcome(evidence="retrospective"), tmp_path / "real.dcm", None)
+    write_sr(cases.outcome(evidence="synthetic"), tmp_path / "demo.dcm")
+    write_sr(cases.outcome(evidence="retrospective"), tmp_path / "real.dcm")
     demo, real = concepts(tmp_path / "demo.dcm"), concepts(tmp_path / "real.dcm")
     assert "111047" not in demo
     assert float(demo["MODEL_SCORE"][0].MeasuredValueSequence[0].NumericValue) == pytest.approx(0.93)
@@ -175,7 +210,7 @@ def test_the_score_is_a_probability_only_where_patients_calibrated_it(tmp_path: 
 
 def test_sr_holds_one_category_per_edition_the_volume_and_its_segment(tmp_path: Path) -> None:
     outcome = cases.outcome()
-    sr.write(outcome, tmp_path / "sr.dcm", None)
+    write_sr(outcome, tmp_path / "sr.dcm")
     found, read = concepts(tmp_path / "sr.dcm"), dcmread(tmp_path / "sr.dcm")
     assert (read.VerificationFlag, read.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
     said = {
@@ -186,7 +221,7 @@ def test_sr_holds_one_category_per_edition_the_volume_and_its_segment(tmp_path: 
     volume = float(found["118565006"][0].MeasuredValueSequence[0].NumericValue)
     assert volume == pytest.approx(outcome.segmentation.volume_ml, abs=1e-3)
     reference = found["121191"][0].ReferencedSOPSequence[0]
-    seg.write(outcome, tmp_path / "seg.dcm")
+    write_seg(outcome, tmp_path / "seg.dcm")
     assert reference.ReferencedSOPInstanceUID == dcmread(tmp_path / "seg.dcm").SOPInstanceUID
     assert reference.ReferencedSegmentNumber == 1
     comments = [item.TextValue for item in found["121106"]]
@@ -238,10 +273,16 @@ def test_a_lost_patient_element_is_noticed_before_publishing(tmp_path: Path) -> 
         rtstruct.check(dataclasses.replace(outcome, study=other), tmp_path / "rtstruct.dcm")
 
 
-@pytest.mark.parametrize("room", [seg, rtstruct])
-def test_a_voxel_that_went_missing_is_noticed_before_publishing(tmp_path: Path, room: object) -> None:
+@pytest.mark.parametrize(
+    ("write", "check"),
+    [(write_seg, segments.check), (rtstruct.write, rtstruct.check)],
+    ids=["SEG", "RTSTRUCT"],
+)
+def test_a_voxel_that_went_missing_is_noticed_before_publishing(
+    tmp_path: Path, write: Callable[[Outcome, Path], None], check: Callable[[Outcome, Path], None]
+) -> None:
     outcome = cases.outcome()
-    room.write(outcome, tmp_path / "x.dcm")  # type: ignore[attr-defined]
+    write(outcome, tmp_path / "x.dcm")
     outcome.segmentation.tumour[tuple(np.argwhere(outcome.segmentation.tumour)[0])] = 0
     with pytest.raises(OutputError, match=r"meant|lacks"):
-        room.check(outcome, tmp_path / "x.dcm")  # type: ignore[attr-defined]
+        check(outcome, tmp_path / "x.dcm")
