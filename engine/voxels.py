@@ -260,17 +260,18 @@ def on_host(array: Array) -> NDArray[Any]:
 def channel_on(target: Geometry, volume: Volume, network: NetworkSpec, name: str) -> NDArray[np.float32]:
     """One sequence on a grid, normalised: (Z, Y, X) float32, 0 outside the volume. Refusal UNREADABLE for a
     voxel that is not finite."""
-    if not np.isfinite(volume.voxels).all():
-        raise Refusal("UNREADABLE", f"sequence {name} holds values that are not finite")
     source, rule = volume.geometry, rule_of(network)
-    values = cpu.resample(
-        volume.voxels,
-        source.affine,
-        target.affine,
-        target.shape,
-        anti_alias=network.resampling == "linear",
-        interpolation="bspline" if network.resampling == "bspline" else "linear",
-    )
+    try:
+        values = cpu.resample(
+            volume.voxels,
+            source.affine,
+            target.affine,
+            target.shape,
+            anti_alias=network.resampling == "linear",
+            interpolation="bspline" if network.resampling == "bspline" else "linear",
+        )
+    except ValueError as error:  # what else it refuses, a volume with a geometry cannot have
+        raise Refusal("UNREADABLE", f"sequence {name} holds values that are not finite") from error
     covered = inside(index_map(source.affine, target.affine), source.shape, target.shape)
     return normalise(values, rule.method, rule.lower, rule.upper, rule.foreground, covered)
 

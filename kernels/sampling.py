@@ -97,8 +97,18 @@ def inside(mapping: Floats, source_shape: Shape, shape: Shape) -> NDArray[np.boo
     result = np.ones(shape, dtype=np.bool_)
     for row, length in zip(mapping[:3], reversed(source_shape), strict=True):
         index = thin_index(row, shape)
-        result &= (index >= -0.5 - EDGE) & (index <= length - 0.5 + EDGE)
+        leave_out(result, (index < -0.5 - EDGE) | (index > length - 0.5 + EDGE))
     return result
+
+
+def leave_out(mask: NDArray[np.bool_], outside: NDArray[np.bool_]) -> None:
+    """Make False what is `outside`, which broadcasts to the mask (Z, Y, X). Of grids that run along each other
+    it lies along one axis: then only the planes concerned are touched."""
+    axis = int(np.argmax(outside.shape))
+    if outside.shape[axis] == outside.size:
+        np.moveaxis(mask, axis, 0)[outside.ravel() if outside.size > 1 else bool(outside.item())] = False
+    else:
+        mask &= ~outside
 
 
 def reached(mapping: Floats, source_shape: Shape, shape: Shape) -> tuple[slice, slice, slice] | None:

@@ -17,7 +17,6 @@ from npc_edge.engine.findings.sides import Midline, SidedLabel, find_midline, ri
 from npc_edge.engine.geometry import Floats, Geometry
 from npc_edge.engine.model.manifest import Manifest
 from npc_edge.engine.types import Segmentation, State3, Volume
-from npc_edge.kernels.threads import on_cores
 
 _CLEAR = 0.05  # anatomy with less tumour probability than this is uninvolved
 # Classes of rules; the tumour's own signal is taken elsewhere.
@@ -46,8 +45,8 @@ class Scene:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """(256,) voxels of each code in the window."""
-        each = on_cores(lambda level: np.bincount(level.ravel(), minlength=256), list(self.structures))
-        return np.asarray(np.sum(each, axis=0))
+        # Slice by slice: counting widens every voxel to eight bytes, which then stay in the cache.
+        return np.asarray(sum(np.bincount(level.ravel(), minlength=256) for level in self.structures))
 
     @cached_property
     def near(self) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import Manifest, OutputSpec
 from npc_edge.engine.types import Array, Predictions, Segmentation, Volume, Watch
 from npc_edge.engine.voxels import HOST, Voxels
+from npc_edge.kernels.sampling import leave_out
 
 T = TypeVar("T", bound=np.generic)
 
@@ -148,11 +149,11 @@ def _window(model: Geometry, reference: Geometry) -> Box:
 def _covered(model: Geometry, crop: Geometry) -> NDArray[np.bool_]:
     """(Z, Y, X) bool: voxel centres of the crop inside the model's grid."""
     to_model = np.linalg.inv(model.affine) @ crop.affine
-    inside: NDArray[np.bool_] = np.ones((1, 1, 1), dtype=np.bool_)
+    inside = np.ones(crop.shape, dtype=np.bool_)
     for row, length in zip(to_model[:3], reversed(model.shape), strict=True):
         index = axis_sum(row, crop.shape)
-        inside = inside & (index >= -0.5) & (index <= length - 0.5)
-    return np.broadcast_to(inside, crop.shape).copy()
+        leave_out(inside, (index < -0.5) | (index > length - 0.5))
+    return inside
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ scanner's scale enters. Volumes are sampled at points in world coordinates; noth
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -74,17 +75,19 @@ def contrasts(volumes: Mapping[str, Volume], manifest: Manifest) -> Contrasts:
 def sample(volume: Volume, points: Floats) -> Floats:
     """(N, 3) LPS mm → (N,) signal, trilinear; nan outside the volume."""
     index = volume.geometry.to_index(points)
-    shape = np.array(volume.geometry.shape[::-1])
-    inside = ((index >= -0.5) & (index <= shape - 0.5)).all(axis=1)
-    index = np.clip(index, 0, shape - 1)
-    low = np.minimum(index.astype(np.int64), np.maximum(shape - 2, 0))
-    part = index - low
-    total = np.zeros(len(points))
-    for corner in range(8):
-        step = np.array([corner & 1, corner >> 1 & 1, corner >> 2])
-        weight = np.where(step, part, 1 - part).prod(axis=1)
-        x, y, z = np.minimum(low + step, shape - 1).T
-        total += weight * volume.voxels[z, y, x]
+    inside = np.ones(len(points), dtype=np.bool_)
+    # Of each axis, slices first: the weight of a point's two voxels, and how far into the array they lie.
+    axes = []
+    for axis, length in enumerate(volume.voxels.shape):
+        at, apart = index[:, 2 - axis], int(np.prod(volume.voxels.shape[axis + 1 :]))
+        inside &= (at >= -0.5) & (at <= length - 0.5)
+        at = np.clip(at, 0, length - 1)
+        low = np.minimum(at.astype(np.int64), max(length - 2, 0))
+        part = at - low
+        axes.append(((1 - part, low * apart), (part, np.minimum(low + 1, length - 1) * apart)))
+    flat, total = np.ascontiguousarray(volume.voxels).reshape(-1), np.zeros(len(points))
+    for (wz, z), (wy, y), (wx, x) in itertools.product(*axes):
+        total += wx * wy * wz * flat[z + y + x]
     return np.where(inside, total, np.nan)
 
 

@@ -48,7 +48,7 @@ class Images:
         slices = extent_slices(self.masks.tumour)
         if not slices:
             return self._looked_at()
-        areas = np.count_nonzero(self.masks.tumour, axis=(1, 2))
+        areas = _areas(self.masks.tumour)
         top = slices[-1] if self._ascends() else slices[0]
         bottom = slices[0] if self._ascends() else slices[-1]
         largest = max(slices, key=lambda z: int(areas[z]))
@@ -91,12 +91,14 @@ class Images:
     @cached_property
     def _middle_mm(self) -> float:
         """LPS x of the anatomy's middle, from every 97th of its voxels: good enough for a picture."""
-        grid = self.painter.grid
-        places = np.flatnonzero(self.masks.structures > 0)[::97]
-        if not len(places):
-            return float(grid.centre[0])
-        z, y, x = np.unravel_index(places, self.masks.structures.shape)
-        return float(grid.to_world(np.column_stack([x, y, z]))[:, 0].mean())
+        grid, found, skip = self.painter.grid, [], 0
+        for z, codes in enumerate(self.masks.structures):
+            here = np.flatnonzero(codes > 0)
+            y, x = np.divmod(here[skip::97], codes.shape[1])
+            found.append(np.column_stack([x, y, np.full(x.size, z)]))
+            skip = (skip - len(here)) % 97
+        places = np.concatenate(found)
+        return float((grid.to_world(places)[:, 0].mean()) if len(places) else grid.centre[0])
 
     def _looked_at(self) -> list[Markup]:
         """Slices through the nasopharynx, or the middle of the window where no label says where it is."""
@@ -144,7 +146,7 @@ class Images:
 
 def extent_slices(tumour: NDArray[np.uint8]) -> list[int]:
     """Slice indices: first, last, largest, and evenly between, five at most."""
-    areas = np.count_nonzero(tumour, axis=(1, 2))
+    areas = _areas(tumour)
     levels = np.flatnonzero(areas)
     if not len(levels):
         return []
@@ -156,6 +158,11 @@ def extent_slices(tumour: NDArray[np.uint8]) -> list[int]:
         chosen -= {min(inner, key=lambda z: abs(z - largest))} if inner else set()
         chosen.add(largest)
     return sorted(chosen)
+
+
+def _areas(mask: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """(Z,) voxels on each slice. Slice by slice: along axes NumPy would widen every voxel first."""
+    return np.array([np.count_nonzero(picture) for picture in mask], dtype=np.intp)
 
 
 def _middle(mask: NDArray[np.bool_]) -> tuple[float, float] | None:

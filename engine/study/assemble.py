@@ -23,7 +23,7 @@ def assemble(
     """
     stack = arrange(series)
     frames = [series.frames[i] for i in stack.order]
-    voxels = reader.pixels(series, frames, watch).astype(np.float32)
+    voxels = reader.pixels(series, frames, watch, np.float32)
     slope = np.array([f.slope for f in frames], dtype=np.float32)
     intercept = np.array([f.intercept for f in frames], dtype=np.float32)
     if (slope != 1).any() or (intercept != 0).any():
@@ -54,7 +54,9 @@ def assemble(
 
 def _check_values(voxels: NDArray[np.float32]) -> None:
     """Finite, not blank, and no picture twice: noise makes two real slices differ."""
-    low, high = float(voxels.min()), float(voxels.max())
+    # Slice by slice, each in the cache for both.
+    ends = np.array([(picture.min(), picture.max()) for picture in voxels])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise Refusal("UNREADABLE", "the series holds values that are not numbers")
     if low == high:

@@ -105,10 +105,17 @@ class Reader:
         self._drop_copies(gathered, watch)
         return _study(gathered)
 
-    def pixels(self, series: Series, frames: Sequence[Frame], watch: Watch | None = None) -> NDArray[Any]:
+    def pixels(
+        self,
+        series: Series,
+        frames: Sequence[Frame],
+        watch: Watch | None = None,
+        dtype: type[np.generic] | None = None,
+    ) -> NDArray[Any]:
         """(N, rows, columns) stored values of `frames`, in their order, before any rescale.
 
-        uint8, int16, uint16, int32, uint32 or float32. Raises Refusal (UNREADABLE, HOSTILE_FILE, TOO_LARGE).
+        As dtype, or uint8, int16, uint16, int32, uint32 or float32 as they are stored; what the child has read
+        is converted while it reads on. Raises Refusal (UNREADABLE, HOSTILE_FILE, TOO_LARGE).
         """
         sources = [self._source(frame) for frame in frames]
         layout = sources[0].record["pixels"]
@@ -123,11 +130,18 @@ class Reader:
         try:
             request = {"op": "pixels", "block": block.name, "sources": _plan(sources, frames)}
             total = self._limits.file_s + size / PIXEL_BYTES_A_SECOND
-            for _ in self._child.ask(request, total, self._limits.headers_s + total, watch):
-                pass
-            raw = np.ndarray((count, rows, columns), _dtype(layout), buffer=block.buf)
-            values = _stored(raw, layout)
-            del raw
+            stored = _dtype(layout)
+            values = np.empty((count, rows, columns), stored.newbyteorder("=") if dtype is None else dtype)
+            taken = 0
+            for message in self._child.ask(request, total, self._limits.headers_s + total, watch):
+                ready = count if "done" in message else message["progress"] * count // size
+                if ready > taken:
+                    shape = (ready - taken, rows, columns)
+                    start = taken * (size // count)
+                    raw = np.ndarray(shape, stored, buffer=block.buf, offset=start)
+                    values[taken:ready] = _stored(raw, layout)
+                    del raw  # the block cannot be closed while an array lies in it
+                    taken = ready
             return values
         finally:
             block.close()
