@@ -114,8 +114,8 @@ class Reader:
     ) -> NDArray[Any]:
         """(N, rows, columns) stored values of `frames`, in their order, before any rescale.
 
-        As dtype, or uint8, int16, uint16, int32, uint32 or float32 as they are stored; what the child has read
-        is converted while it reads on. Raises Refusal (UNREADABLE, HOSTILE_FILE, TOO_LARGE).
+        As dtype, or as they are stored: uint8, int16, uint16, int32, uint32 or float32. What the child has
+        read is converted while it reads on. Raises Refusal (UNREADABLE, HOSTILE_FILE, TOO_LARGE).
         """
         sources = [self._source(frame) for frame in frames]
         layout = sources[0].record["pixels"]

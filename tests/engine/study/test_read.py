@@ -50,6 +50,9 @@ def test_a_folder_recursively(reader: Reader, folder: Path) -> None:
     first = reader.pixels(study.series[0], study.series[0].frames)
     assert first.dtype == np.uint16
     assert np.array_equal(first, [picture(1, i, (16, 20)) for i in range(10)])
+    real = reader.pixels(study.series[0], study.series[0].frames, dtype=np.float32)
+    assert real.dtype == np.float32
+    assert np.array_equal(real, first)
     assert hashes(folder) == before
 
 
