@@ -100,7 +100,7 @@ def find_midline(
 ) -> Midline:
     """The plane between the two sides of the predicted anatomy.
 
-    structures (Z, Y, X) network codes on `geometry`, or codes that `back` (256,) turns into those. Each paired
+    structures (Z, Y, X) network codes on `geometry`, or what `back` (256,) turns into those. Each paired
     structure, split by the plane so far, votes with the line between its two centroids for the normal and
     with their midpoint for the offset; midline structures vote for the offset too. Weighted medians, so that
     one displaced structure does not tilt the head. Without any anatomy: the middle of the grid.
