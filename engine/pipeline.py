@@ -29,11 +29,13 @@ from npc_edge.engine.study.nifti_input import read_nifti
 from npc_edge.engine.study.read import Reader
 from npc_edge.engine.study.select import judge, select
 from npc_edge.engine.types import (
+    Detection,
     Findings,
     Options,
     Predictions,
     QualityCheck,
     Region,
+    Segmentation,
     Selection,
     Station,
     Study,
@@ -88,6 +90,15 @@ class _Known:
     quality: list[QualityCheck] = field(default_factory=list)
     window: Geometry | None = None
     plans: list[memory.MemoryPlan] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """What the networks came to, before anything is made of it. The predictions, the largest arrays of a run,
+    are not among it."""
+
+    detection: Detection | None
+    segmentation: Segmentation
 
 
 @dataclass(frozen=True)
@@ -179,26 +190,26 @@ def _read_or_take(source: Source, kit: Kit, clock: Clock, known: _Known, ahead: 
 def _walk(kit: Kit, clock: Clock, known: _Known) -> Findings:
     # From here on voxels are on their way to a device; a sequence that is moved keeps its voxels.
     with kit.holding(known.volumes):
-        predictions = _predict_aligned(kit, clock, known)
+        drawn = _draw_while_aligning(kit, clock, known)
         if kit.done is not None:
             kit.done()
-        return _find(predictions, kit, clock, known)
+        return _conclude(drawn, kit, clock, known)
 
 
-def _predict_aligned(kit: Kit, clock: Clock, known: _Known) -> Predictions:
-    """The networks run while alignment is measured, on one core of its own: most sequences lie right.
+def _draw_while_aligning(kit: Kit, clock: Clock, known: _Known) -> _Drawn:
+    """Networks and masks, while alignment is measured on one core of its own: most sequences lie right.
 
-    Where one had to be moved, what they said is forgotten and they run again. What alignment refuses is told
+    Where one had to be moved, what came of it is forgotten and done again. What alignment refuses is told
     before anything the networks may have stumbled over.
     """
     read, until_then = known.volumes, tuple(known.quality)
-    predictions, stopped, alignment = None, None, None
+    drawn, stopped, alignment = None, None, None
     try:
         with ThreadPoolExecutor(1, "npc-edge-align") as pool:
             with clock.station("align"):
                 alignment = pool.submit(align, read, kit.bundle.manifest.reference_sequence)
             try:
-                predictions = _predict(kit, clock, known)
+                drawn = _draw(_predict(kit, clock, known), kit, clock, known)
             except (Refusal, BundleError, BackendError) as error:
                 stopped = error
             said, known.quality = known.quality[len(until_then) :], [*until_then]
@@ -206,17 +217,17 @@ def _predict_aligned(kit: Kit, clock: Clock, known: _Known) -> Predictions:
                 known.volumes, checks = alignment.result()
         known.quality += checks
         if any(known.volumes[name] is not read[name] for name in read):
-            predictions = stopped = None
+            drawn = stopped = None
             known.plans.clear()
-            return _predict(kit, clock, known)
+            return _draw(_predict(kit, clock, known), kit, clock, known)
         known.quality += said
         if stopped is not None:
             raise stopped
     finally:
         # An error whose traceback holds this frame, held by this frame, would keep a refused study's arrays.
         stopped = alignment = None
-    assert predictions is not None, "networks answer or stop"
-    return predictions
+    assert drawn is not None, "networks answer or stop"
+    return drawn
 
 
 def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predictions, Findings]:
@@ -224,27 +235,34 @@ def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predi
     known = _Known(volumes=dict(volumes))
     with kit.holding(volumes):
         predictions = _predict(kit, clock, known)
-        return predictions, _find(predictions, kit, clock, known)
+        return predictions, _conclude(_draw(predictions, kit, clock, known), kit, clock, known)
 
 
-def _find(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> Findings:
-    manifest, watch = kit.bundle.manifest, clock.watch
+def _draw(predictions: Predictions, kit: Kit, clock: Clock, known: _Known) -> _Drawn:
+    """Masks and detection. Whoever may begin with the masks is told; they can still be forgotten."""
+    manifest = kit.bundle.manifest
     known.window = predictions.geometry
     with clock.station("findings"):
         reference = known.volumes[manifest.reference_sequence]
         voxels = kit.around(_decider(kit))
-        segmentation = segment.segment(predictions, reference, manifest, watch, voxels)
+        segmentation = segment.segment(predictions, reference, manifest, clock.watch, voxels)
         artefact, given = _runner(kit).describe().artefact, kit.options.prevalence
         score = detect.raw_score(predictions, manifest)
         detection = detect.detect(score, segmentation, manifest, artefact, given)
-        del predictions  # the largest arrays of a run: what follows needs them no more
         if detection is not None and detection.finding == "not_suspicious":
             segmentation = segment.cleared(segmentation)
         if kit.drawn is not None:
             kit.drawn(_outcome(kit, clock, known, Findings(detection, segmentation, None, ())))
-        staging = stage.stage(segmentation, known.volumes, manifest, detection, kit.options)
-        staging = category_sets.with_sets(staging, manifest, artefact)
-    return Findings(detection, segmentation, staging, tuple(known.quality))
+    return _Drawn(detection, segmentation)
+
+
+def _conclude(drawn: _Drawn, kit: Kit, clock: Clock, known: _Known) -> Findings:
+    """What follows from the masks where the sequences lie now."""
+    manifest = kit.bundle.manifest
+    with clock.more_of("findings"):
+        staging = stage.stage(drawn.segmentation, known.volumes, manifest, drawn.detection, kit.options)
+        staging = category_sets.with_sets(staging, manifest, _runner(kit).describe().artefact)
+    return Findings(drawn.detection, drawn.segmentation, staging, tuple(known.quality))
 
 
 def _read(source: Source, kit: Kit, clock: Clock, known: _Known) -> None:
@@ -304,8 +322,7 @@ def _predict_nnunet(kit: Kit, clock: Clock, known: _Known) -> Predictions:
     with clock.station("prepare"):
         prepared = nnunet.prepare(known.volumes, manifest.networks[0], manifest.reference_sequence)
     with clock.station("infer"):
-        z, y, x = prepared.array.shape[1:]
-        _plan(kit, manifest.networks[0], known, (z, y, x))  # folds run one after the other
+        _plan(kit, manifest.networks[0], known, prepared.channels.shape)  # folds run one after the other
         folds = [kit.runners[network.name] for network in manifest.networks]
         return nnunet.infer(folds, prepared, manifest.networks[0], clock.watch)
 

@@ -209,7 +209,7 @@ class ModelInput:
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Raw outputs on the model's grid: name → (1, K, Z, Y, X) or (1, K), before any activation. float32 on
-    the host; maps that stay on a device may be float16. Scores (1, K) are always on the host."""
+    the host, or float16: nnU-Net's, and maps that stay on a device. Scores (1, K) are always on the host."""
 
     outputs: Mapping[str, Array]
     geometry: Geometry

@@ -24,6 +24,8 @@ from npc_edge.engine.model.bundle import Bundle, load
 from npc_edge.engine.model.manifest import Artefact, NetworkSpec
 from npc_edge.engine.model.parity import Limits
 from npc_edge.engine.model.runner import Arrays
+from npc_edge.engine.model.runners import instruction_set
+from npc_edge.engine.model.runners.pairs import Pair, measured_sets, missing_here
 from npc_edge.export import card, parity_report
 from npc_edge.export.gate import Asked, explained, gate, pairs_of, row_of
 from npc_edge.export.half import to_half
@@ -50,13 +52,26 @@ _EXAMPLES = 2
 @dataclass(frozen=True)
 class Order:
     """precision "fp32" makes no file: it holds the original on other backends to the gate. calibration: cases
-    whose inputs int8 is calibrated and searched on. threads 0: all cores."""
+    whose inputs int8 is calibrated and searched on. threads 0: all cores. only_rows: no file is made of the
+    others either; those that are there are held to the gate in every pair that has no row of this instruction
+    set: one that this version knows and the one that made them did not, or any on another machine."""
 
     precision: Wanted
     cases: Path
     limits: Limits = field(default_factory=Limits)
     calibration: int = 20
     threads: int = 0
+    only_rows: bool = False
+
+    @property
+    def makes(self) -> bool:
+        """Whether it makes files, or measures those that are there."""
+        return self.precision != "fp32" and not self.only_rows
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The precisions of its files, as a manifest calls them."""
+        return FLAVOURS if self.precision == "int8" else (self.precision,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +92,7 @@ class Work:
 class Measured:
     """What an order was measured on: so many cases, and the names of those whose inputs made the artefact."""
 
-    precision: Wanted
+    order: Order
     cases: int
     fed: frozenset[str]
 
@@ -97,10 +112,14 @@ def lower(
     """Add the artefacts of an order to the bundle at `root`, signed with `key` (None: unsigned).
 
     keys: trusted public keys; with key None an unsigned bundle is taken too. What fails the gate is left out.
-    The bundle is replaced whole, or not at all. Raises BundleError when nothing passed, OutputError,
-    UsageError.
+    The bundle is replaced whole, or not at all. Raises BundleError when nothing passed, but of the original
+    on other backends, or there is no row to add, OutputError, UsageError.
     """
     bundle = load(root, keys, allow_unsigned=key is None)
+    if order.only_rows and not any(_to_hold(bundle, network, order) for network in bundle.manifest.networks):
+        raise BundleError(
+            f"no {order.precision} file of {bundle.name} waits for a row of this machine", "it is as it was"
+        )
     role = next(s.roles[0] for s in bundle.manifest.sequences if s.name == bundle.manifest.reference_sequence)
     cases = find_cases(order.cases, role)
     pairs: list[Tried] = []
@@ -109,24 +128,22 @@ def lower(
         with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.absolute().parent) as scratch:
             copy = Path(scratch) / "bundle"
             shutil.copytree(root, copy)
-            fed = _spread(cases, order.calibration)
+            fed = _spread(cases, order.calibration if order.makes else _EXAMPLES)
             recorded = record(bundle, fed, order.threads, say)
             for network in bundle.manifest.networks:
                 inputs = recorded[network.name]
                 original = onnx.load(str(bundle.artefact(network.name, "fp32")))
-                if network.locates:  # small: it stays as it is, and may run on other backends
-                    if order.precision == "fp32":
-                        pairs += _held(Work(bundle, network, original, inputs, copy, order, cases, say))
-                    continue
-                model, applied = rewrite(original, LOWERED, inputs[0])
-                _say_passes(applied, say)
-                work = Work(bundle, network, model, inputs, copy, order, cases, say)
-                pairs += _held(work) if order.precision == "fp32" else _lowered(work)
-                passes += applied
-            measured = Measured(order.precision, len(cases), frozenset(case.name for case in fed))
+                if not order.makes:
+                    pairs += _held(Work(bundle, network, original, inputs, copy, order, cases, say))
+                elif not network.locates:  # which is small: it stays as it is
+                    model, applied = rewrite(original, LOWERED, inputs[0])
+                    _say_passes(applied, say)
+                    pairs += _lowered(Work(bundle, network, model, inputs, copy, order, cases, say))
+                    passes += applied
+            measured = Measured(order, len(cases), frozenset(case.name for case in fed))
             added = _write(copy, bundle, measured, pairs, key)
             replace(copy, root)
-            for name in sorted(_outdated(bundle, order.precision, added)):
+            for name in sorted(_outdated(bundle, order, added)):
                 say(f"{name}: left out, it was built from the file that is now another")
     except OSError as error:
         raise OutputError(f"the bundle cannot be written: {reason(error)}") from error
@@ -151,12 +168,30 @@ def _spread(cases: Sequence[Case], count: int) -> Sequence[Case]:
 # --- making ---
 
 
+def _to_hold(bundle: Bundle, network: NetworkSpec, order: Order) -> tuple[Asked, ...]:
+    """The pairs of files that are there; of an order for rows alone, those this machine could add one for."""
+    found: list[Asked] = []
+    for precision in order.files:
+        held = bundle.find(network.name, precision)
+        if held is not None:
+            asked = pairs_of(network.name, held, bundle.file(held.file))
+            found += [one for one in asked if not order.only_rows or _lacks_row(one)]
+    return tuple(found)
+
+
+def _lacks_row(asked: Asked) -> bool:
+    """True where the pair runs on this machine and no row says so."""
+    held, isa = asked.artefact, instruction_set()
+    pair = Pair(held.precision, asked.backend, asked.precision)
+    return isa not in measured_sets(held, pair) and not missing_here(pair, isa)
+
+
 def _held(work: Work) -> tuple[Tried, ...]:
-    """The original itself on every other backend."""
-    original = work.bundle.find(work.network.name, "fp32")
-    assert original is not None, "asked before"
-    asked = pairs_of(work.network.name, original, work.bundle.file(original.file))
-    return _gated(work, asked, {original.file: onnx.load(str(work.bundle.file(original.file)))})
+    """Files that are there, on what has not run them: the original on every other backend."""
+    asked = _to_hold(work.bundle, work.network, work.order)
+    return (
+        _gated(work, asked, {one.artefact.file: onnx.load(str(one.path)) for one in asked}) if asked else ()
+    )
 
 
 def _lowered(work: Work) -> tuple[Tried, ...]:
@@ -247,31 +282,35 @@ def _write(
 
     Returns the files that passed.
     """
+    order = measured.order
     passed = {pair.artefact for pair in pairs if pair.verdict}
-    outdated, gone = _outdated(bundle, measured.precision, passed), set[str]()
+    outdated, gone = _outdated(bundle, order, passed), set[str]()
     for name in outdated:
         (copy / name).unlink()
-    if measured.precision != "fp32":  # whose file is the original, and stays whatever ran it
-        if not passed:
-            why = "; ".join(pairs[0].verdict.why) if pairs else "no layer can do with less precision"
-            why += f"; it diverged first at {pairs[0].diverged}" if pairs and pairs[0].diverged else ""
-            raise BundleError(f"no {measured.precision} artefact is within the gate: {why}")
+    if not passed and (order.makes or order.only_rows):
+        why = "; ".join(pairs[0].verdict.why) if pairs else "no layer can do with less precision"
+        why += f"; it diverged first at {pairs[0].diverged}" if pairs and pairs[0].diverged else ""
+        raise BundleError(f"no {order.precision} artefact is within the gate: {why}")
+    if order.makes:  # a file that was there before stays, whatever ran it
         gone = {pair.artefact for pair in pairs} - passed
         for name in gone:
             (copy / name).unlink()
     manifest = bundle.manifest
-    fitted = {**manifest.calibrators, **calibrators(bundle, pairs, measured.fed)}
+    fitted = dict(manifest.calibrators)
+    if order.makes or order.precision == "fp32":  # else: which cases were those files made with?
+        fitted |= calibrators(bundle, pairs, measured.fed)
     changed = manifest.model_copy(
         update={
-            "networks": tuple(_network(network, pairs, outdated) for network in manifest.networks),
+            "networks": tuple(_network(n, pairs, outdated, order.makes) for n in manifest.networks),
             "calibrators": {file: one for file, one in fitted.items() if file not in gone},
         }
     )
-    report = copy / "parity" / f"{measured.precision}.html"
+    added = f".{instruction_set()}" if order.only_rows else ""  # beside the report of the rows that are there
+    report = copy / "parity" / f"{order.precision}{added}.html"
     report.parent.mkdir(exist_ok=True)
     told = f"Measured on {measured.cases} cases, against the fp32 original on ONNX Runtime."
     lines = [f"{bundle.name}.", told]
-    report.write_text(parity_report.html(f"Parity: {measured.precision}", lines, pairs), encoding="utf-8")
+    report.write_text(parity_report.html(f"Parity: {order.precision}", lines, pairs), encoding="utf-8")
     words = copy / "model_card.md"
     if words.is_file():
         fresh = card.with_parity(words.read_text(encoding="utf-8"), changed.networks)
@@ -280,9 +319,9 @@ def _write(
     return tuple(sorted(passed))
 
 
-def _outdated(bundle: Bundle, precision: Wanted, passed: Collection[str]) -> frozenset[str]:
+def _outdated(bundle: Bundle, order: Order, passed: Collection[str]) -> frozenset[str]:
     """Engines that were built from a file which is now another."""
-    if precision == "fp32":  # whose file is as it was
+    if not order.makes:
         return frozenset()
     return frozenset(
         artefact.file
@@ -292,17 +331,18 @@ def _outdated(bundle: Bundle, precision: Wanted, passed: Collection[str]) -> fro
     )
 
 
-def _network(network: NetworkSpec, pairs: Sequence[Tried], outdated: Collection[str]) -> NetworkSpec:
-    """The network with its artefacts that passed and the rows they passed with. Of before, a file made anew
-    keeps no row, and the original none of a pair that was tried now."""
+def _network(
+    network: NetworkSpec, pairs: Sequence[Tried], outdated: Collection[str], made: bool
+) -> NetworkSpec:
+    """The network with its artefacts that passed and the rows they passed with. Of before, a file that was
+    made anew keeps no row, and one that is as it was none of a pair that was tried now."""
     held = {artefact.file: artefact for artefact in network.artefacts if artefact.file not in outdated}
     mine = [pair for pair in pairs if pair.network == network.name]
     for file in {pair.artefact for pair in mine} & held.keys():
         tried = {(p.backend, p.precision, p.isa) for p in mine if p.artefact == file}
-        anew = held[file].precision != "fp32"
-        kept = [p for p in held[file].parity if not anew and (p.backend, p.precision, p.isa) not in tried]
+        kept = [p for p in held[file].parity if not made and (p.backend, p.precision, p.isa) not in tried]
         held[file] = held[file].model_copy(update={"parity": tuple(kept)})
-        if anew and not any(pair.verdict for pair in mine if pair.artefact == file):
+        if made and not any(pair.verdict for pair in mine if pair.artefact == file):
             del held[file]
     for pair in mine:
         if not pair.verdict:

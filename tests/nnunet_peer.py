@@ -117,7 +117,7 @@ def predict_with_engine(
         runners.append(FakeRunner(_torch(build_network(plans, read_checkpoint(path).weights, path))))
     reference = next(iter(images))
     prepared = nnunet.prepare(volumes, spec, reference)
-    logits = nnunet.infer(runners, prepared, spec, Watch()).outputs["segmentation"][0]
+    logits = nnunet.infer(runners, prepared, spec, Watch()).outputs["segmentation"][0].astype(np.float32)
     stored = volumes[reference].stored
     assert stored is not None
     return softmax(logits[:, ::-1] if stored.turned else logits)

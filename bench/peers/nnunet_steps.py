@@ -74,11 +74,10 @@ def lower(folder: Path) -> Answer:
     bundle = load(folder / "bundle", allow_unsigned=True)
     spec = bundle.network(_FOLD)
     volumes = read_nifti({name: folder / f"{name}.nii.gz" for name in SEQUENCES})
-    array = nnunet.prepare(volumes, spec, SEQUENCES[0]).array
-    z, y, x = array.shape[1:]
-    boxes = list(windows((z, y, x), spec))
+    channels = nnunet.prepare(volumes, spec, SEQUENCES[0]).channels
+    boxes = list(windows(channels.shape, spec))
     step = max(1, len(boxes) // _CALIBRATED_ON)
-    inputs = [{"image": array[(slice(None), *box)][None]} for box in boxes[::step][:_CALIBRATED_ON]]
+    inputs = [{"image": channels.values(box)[None]} for box in boxes[::step][:_CALIBRATED_ON]]
     layers, in_float = _quantized(bundle, inputs)
     original = spec.artefacts[0]
     rows = {

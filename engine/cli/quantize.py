@@ -21,6 +21,9 @@ def quantize(
     key: Annotated[Path | None, typer.Option(help="Private key to sign with, from npc-edge keygen.")] = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Leave the bundle unsigned.")] = False,
     calibration: Annotated[int, typer.Option(min=1, help="Cases int8 is calibrated on.")] = 20,
+    only_rows: Annotated[
+        bool, typer.Option("--only-rows", help="Make no file: measure what has no row of this machine yet.")
+    ] = False,
     category_changes: Annotated[
         int, typer.Option(min=0, help="Cases whose T category may change under the gate.")
     ] = 0,
@@ -43,7 +46,9 @@ def quantize(
 
     private = None if key is None else read_key(key)
     keys = [*State.open(state).keys(), *([] if private is None else [public_bytes(private)])]
-    order = Order(precision, cases, Limits(category_changes=category_changes), calibration, threads)
+    order = Order(
+        precision, cases, Limits(category_changes=category_changes), calibration, threads, only_rows
+    )
     _print(lower(bundle, order, private, keys, note))
     return 0
 

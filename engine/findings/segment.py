@@ -132,9 +132,18 @@ def tumour_mask(
     count = int(mask.sum())
     if count == 0:
         return TumourMask(mask, 0.0, None, 0)
-    index = (np.argwhere(mask[box]).mean(axis=0) + [part.start for part in box])[::-1]
-    x, y, z = geometry.to_world(index[None])[0].tolist()
+    x, y, z = geometry.to_world([_middle(mask, box)])[0].tolist()
     return TumourMask(mask, count * geometry.voxel_mm3 / 1000, (x, y, z), int(keep.sum()))
+
+
+def _middle(mask: NDArray[np.uint8], box: Box) -> list[float]:
+    """The mean index (x, y, z) of a mask that lies within a box."""
+    found = []
+    for axis in (2, 1, 0):
+        others = tuple({0, 1, 2} - {axis})
+        counts = np.count_nonzero(mask[box], axis=others)
+        found.append(float(counts @ np.arange(len(counts)) / counts.sum() + box[axis].start))
+    return found
 
 
 def _window(model: Geometry, reference: Geometry) -> Box:
@@ -198,6 +207,8 @@ def _only_declared(structures: NDArray[np.uint8], manifest: Manifest) -> NDArray
 
 
 def _paste(crop: NDArray[T], box: Box, shape: tuple[int, int, int], dtype: type[T]) -> NDArray[T]:
+    if crop.shape == shape and crop.dtype == dtype:
+        return crop
     out = np.zeros(shape, dtype=dtype)
     out[box] = crop
     return out

@@ -16,23 +16,27 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npc_edge.engine.errors import BundleError, Refusal
 from npc_edge.engine.geometry import Geometry
+from npc_edge.engine.machine import give_back_memory
 from npc_edge.engine.model.manifest import NetworkSpec
-from npc_edge.engine.model.nnunet_scheme import NnunetChannel, NnunetResampling, NnunetScheme
+from npc_edge.engine.model.nnunet_channels import Channel, Channels, normalised
+from npc_edge.engine.model.nnunet_scheme import NnunetResampling, NnunetScheme
 from npc_edge.engine.model.runner import Runner
 from npc_edge.engine.model.sliding_window import run_windows, windows
 from npc_edge.engine.types import Predictions, Volume, Watch
 from npc_edge.engine.voxels import HOST
 from npc_edge.kernels import cpu, zoom
 from npc_edge.kernels.holes import fill_holes
+from npc_edge.kernels.threads import on_cores, slabs
 
 _BACKGROUND = 30.0  # logit of label 0 where the image was cropped away: all others have probability 1e-13
-_LEAST_SPREAD = 1e-8  # what a standard deviation is at least, in nnU-Net too
+_SLAB = 5  # slices that one thread takes on at a time
 _MOST_VOXELS = 2**28  # of one channel on the network's grid: 1 GB as float32
 
 Float16s = NDArray[np.float16]
@@ -44,13 +48,13 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class NnunetInput:
-    """array (C, Z, Y, X) float32: transposed, cropped, normalised, resampled; and the way back.
+    """channels, each (Z, Y, X): transposed, cropped, normalised, resampled; and the way back.
 
     box: the crop within the transposed image, of shape `whole` and spacing mm. flips: axes of the engine's
     array that were turned round first. geometry: the reference's.
     """
 
-    array: Float32s
+    channels: Channels
     box: Box
     whole: Shape
     spacing: Spacing
@@ -65,37 +69,43 @@ def prepare(volumes: Mapping[str, Volume], network: NetworkSpec, reference: str)
     Raises Refusal (UNREADABLE, TOO_LARGE, OUT_OF_DOMAIN).
     """
     scheme, base = scheme_of(network), volumes[reference]
-    image = np.stack([on_grid(base.geometry, volumes[name], name) for name in network.inputs])
     flips = stored_order(base, scheme)
-    image = np.flip(image, tuple(axis + 1 for axis in flips))
-    image = image.transpose(0, *(axis + 1 for axis in scheme.transpose))
+    images = [
+        np.flip(on_grid(base.geometry, volumes[name], name), flips).transpose(scheme.transpose)
+        for name in network.inputs
+    ]
     z, y, x = (stored_spacing(base)[axis] for axis in scheme.transpose)
-    nonzero = np.asarray((image != 0).any(axis=0))
+    nonzero = np.zeros(images[0].shape, dtype=np.bool_)
+    for image in images:
+        nonzero |= image != 0
     box = crop(nonzero)
-    cropped = image[(slice(None), *box)]
-    shape = resampled_shape(_shape(cropped), (z, y, x), network.spacing)
+    shape = resampled_shape(_shape(nonzero[box]), (z, y, x), network.spacing)
     if int(np.prod(shape, dtype=np.int64)) > _MOST_VOXELS:
         raise Refusal("TOO_LARGE", f"the field of view needs {shape} voxels for network {network.name}")
-    array = np.empty((len(cropped), *shape), dtype=np.float32)
     mask = fill_holes(nonzero)[box] if any(rule.use_mask_for_norm for rule in scheme.channels) else None
-    for channel, rule in enumerate(scheme.channels):
-        values = normalise(cropped[channel], rule, mask)
-        array[channel] = resample(values, shape, (z, y, x), network.spacing, scheme.data)
-    return NnunetInput(array, box, _shape(image), (z, y, x), flips, base.geometry)
+    made = []
+    for image, rule in zip(images, scheme.channels, strict=True):
+        channel = normalised(image[box], rule, mask)
+        if shape != channel.voxels.shape:
+            values = resample(channel.values(), shape, (z, y, x), network.spacing, scheme.data)
+            channel = Channel(values)
+        made.append(channel)
+    return NnunetInput(Channels(tuple(made)), box, _shape(nonzero), (z, y, x), flips, base.geometry)
 
 
 def infer(
     runners: Sequence[Runner], prepared: NnunetInput, network: NetworkSpec, watch: Watch
 ) -> Predictions:
-    """Logits (1, K, Z, Y, X) float32 on the reference's own grid: the mean of all folds, one runner each.
+    """Logits (1, K, Z, Y, X) float16 on the reference's own grid: the mean of all folds, one runner each.
 
     Where the image was cropped away label 0 wins. The watch is asked before each window. Raises BundleError
     when an output is missing or has another shape.
     """
-    total = slide(runners[0], prepared.array, network, watch)
+    total = slide(runners[0], prepared.channels, network, watch)
     for runner in runners[1:]:
-        total += slide(runner, prepared.array, network, watch)
-    total /= np.float16(len(runners))
+        total += slide(runner, prepared.channels, network, watch)
+    if len(runners) > 1:
+        total /= np.float16(len(runners))
     watch.check()
     logits = _back(total, prepared, network)
     return Predictions({network.outputs[0].name: logits}, prepared.geometry)
@@ -149,29 +159,6 @@ def crop(nonzero: NDArray[np.bool_]) -> Box:
     return z, y, x
 
 
-def normalise(image: Float32s, rule: NnunetChannel, mask: NDArray[np.bool_] | None) -> Float32s:
-    """One channel (Z, Y, X) by its scheme; mask: the voxels that count where the scheme uses one."""
-    values = np.array(image, dtype=np.float32)
-    if rule.scheme == "ZScoreNormalization":
-        inside = mask if rule.use_mask_for_norm and mask is not None else np.ones(values.shape, np.bool_)
-        chosen = values[inside]
-        mean, spread = np.float32(chosen.mean(dtype=np.float64)), np.float32(chosen.std(dtype=np.float64))
-        values[inside] = (chosen - mean) / max(spread, np.float32(_LEAST_SPREAD))
-    elif rule.scheme == "CTNormalization" and rule.intensity is not None:
-        known = rule.intensity
-        np.clip(values, known.percentile_00_5, known.percentile_99_5, out=values)
-        values -= np.float32(known.mean)
-        values /= np.float32(max(known.std, _LEAST_SPREAD))
-    elif rule.scheme == "RescaleTo01Normalization":
-        values -= values.min()
-        values /= max(values.max(), np.float32(_LEAST_SPREAD))
-    elif rule.scheme == "RGBTo01Normalization":
-        if values.min() < 0 or values.max() > 255:
-            raise Refusal("OUT_OF_DOMAIN", "the network was trained on values from 0 to 255")
-        values /= np.float32(255)
-    return values
-
-
 def resampled_shape(shape: Shape, spacing: Spacing, wanted: Spacing) -> Shape:
     """Voxels of the wanted spacing that span the same field of view; halves go to the even number."""
     z, y, x = (round(s / w * n) for n, s, w in zip(shape, spacing, wanted, strict=True))
@@ -207,28 +194,46 @@ def resample(
     return zoom.resize_slices(values, shape, axis, rule.order, rule.order_z)
 
 
-def slide(runner: Runner, array: Float32s, network: NetworkSpec, watch: Watch) -> Float16s:
-    """Logits (K, Z, Y, X) of one fold over its input (C, Z, Y, X), padded with zeros where that is small."""
-    short = [max(w - n, 0) for n, w in zip(array.shape[1:], network.window, strict=True)]
+def slide(runner: Runner, channels: Channels, network: NetworkSpec, watch: Watch) -> Float16s:
+    """Logits (K, Z, Y, X) of one fold over its input, padded with zeros where that is small."""
+    short = [max(w - n, 0) for n, w in zip(channels.shape, network.window, strict=True)]
     margins = [(n // 2, n - n // 2) for n in short]
-    padded = np.pad(array, [(0, 0), *margins])
-    weight = importance(network.window)
-    total: Float16s | None = None
-    weights = np.zeros(padded.shape[1:], dtype=np.float16)
-    for box in windows(_shape(padded), network):
+    padded = Channels.of(np.pad(channels.values(), [(0, 0), *margins])) if any(short) else channels
+    weight = importance(network.window).astype(np.float32)
+    sums: Float16s | None = None
+    weights = np.zeros(padded.shape, dtype=np.float16)
+    for box in windows(padded.shape, network):
         watch.check()
-        logits = _mirrored(runner, padded[(slice(None), *box)][None], network)[0] * weight
-        if total is None:
-            total = np.zeros((len(logits), *padded.shape[1:]), dtype=np.float16)
-        part = total[(slice(None), *box)]
-        with np.errstate(over="ignore"):  # an infinite logit is refused where the masks are made
-            part[...] = part.astype(np.float32) + logits
-        weights[box] += weight
-    assert total is not None, "a grid has at least one window"
-    unpad = tuple(slice(low, low + n) for (low, _), n in zip(margins, array.shape[1:], strict=True))
-    with np.errstate(invalid="ignore"):
-        total /= weights
-    return total[(slice(None), *unpad)]
+        logits = _mirrored(runner, padded.values(box)[None], network)[0]
+        if sums is None:
+            sums = np.zeros((len(logits), *padded.shape), dtype=np.float16)
+            give_back_memory()  # what compiling the network and its first window left behind
+        here = [*(label[box] for label in sums), weights[box]]
+        on_cores(partial(_add, here, [*logits], weight), slabs(len(weight), _SLAB))
+        del logits  # the next window wants room
+    assert sums is not None, "a grid has at least one window"
+    on_cores(partial(_divide, sums, weights), slabs(len(weights), _SLAB))
+    unpad = tuple(slice(low, low + n) for (low, _), n in zip(margins, channels.shape, strict=True))
+    return sums[(slice(None), *unpad)]
+
+
+def _add(sums: Sequence[Float16s], logits: Sequence[Float32s], weight: Float32s, part: slice) -> None:
+    """On some slices of a window (Z, Y, X), sums += logits * weight, the last of the sums += weight; in half
+    precision. NumPy's own addition of halves goes value by value, and slices leave no large array behind."""
+    with np.errstate(over="ignore"):  # an infinite logit is refused where the masks are made
+        for z in range(part.start, part.stop):
+            for total, values in zip(sums, logits, strict=False):
+                total[z] = total[z].astype(np.float32) + values[z] * weight[z]
+            sums[-1][z] = sums[-1][z].astype(np.float32) + weight[z]
+
+
+def _divide(sums: Float16s, weights: Float16s, part: slice) -> None:
+    """On some slices, sums (K, Z, Y, X) /= weights."""
+    for z in range(part.start, part.stop):
+        divisor = weights[z].astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for total in sums:
+                total[z] = total[z] / divisor
 
 
 def importance(window: Shape) -> Float16s:
@@ -248,29 +253,41 @@ def importance(window: Shape) -> Float16s:
 def _mirrored(runner: Runner, window: Float32s, network: NetworkSpec) -> Float32s:
     """Logits (1, K, Z, Y, X) of a window, averaged over its mirror images where the scheme says so."""
     axes, name = [axis + 2 for axis in scheme_of(network).mirror_axes], network.outputs[0].name
-    total = np.array(HOST.host(run_windows(runner, window, network)[name]), dtype=np.float32)
+    first = HOST.host(run_windows(runner, window, network)[name])
+    if not axes:
+        return first
+    total = first.astype(np.float32)
     turns = [turn for n in range(1, len(axes) + 1) for turn in itertools.combinations(axes, n)]
     for turn in turns:
         total += np.flip(HOST.host(run_windows(runner, np.flip(window, turn), network)[name]), turn)
     return total / np.float32(len(turns) + 1)
 
 
-def _back(logits: Float16s, prepared: NnunetInput, network: NetworkSpec) -> Float32s:
-    """Logits (K, Z, Y, X) on the network's grid → (1, K, Z, Y, X) on the reference's."""
+def _back(logits: Float16s, prepared: NnunetInput, network: NetworkSpec) -> Float16s:
+    """Logits (K, Z, Y, X) on the network's grid → (1, K, Z, Y, X) on the reference's; its own array where
+    nothing was cropped or resampled."""
     scheme, box = scheme_of(network), prepared.box
     z, y, x = (part.stop - part.start for part in box)
-    whole = np.zeros((len(logits), *prepared.whole), dtype=np.float32)
-    whole[0] = _BACKGROUND
-    finite = np.isfinite(logits).all()
-    for label, half in enumerate(logits):
-        values = half.astype(np.float32)
-        if finite:
-            values = resample(values, (z, y, x), network.spacing, prepared.spacing, scheme.logits)
-        else:  # one value that is not finite spoils the run; the room that makes masks says so
-            values = np.full((z, y, x), np.nan, dtype=np.float32)
-        whole[(label, *box)] = values.astype(np.float16)
+    whole = logits
+    if not _shape(logits) == (z, y, x) == prepared.whole:
+        whole = np.zeros((len(logits), *prepared.whole), dtype=np.float16)
+        whole[0] = _BACKGROUND
+    finite = _finite(logits)
+    for place, half in zip(whole, logits, strict=True):
+        if not finite:  # one value spoils the run; the room that makes masks says so
+            place[box] = np.nan
+        elif half.shape != (z, y, x):
+            values = half.astype(np.float32)
+            place[box] = resample(values, (z, y, x), network.spacing, prepared.spacing, scheme.logits)
+        elif whole is not logits:
+            place[box] = half
     untransposed = whole.transpose(0, *(int(axis) + 1 for axis in np.argsort(scheme.transpose)))
-    return np.ascontiguousarray(np.flip(untransposed, tuple(axis + 1 for axis in prepared.flips))[None])
+    return np.flip(untransposed, tuple(axis + 1 for axis in prepared.flips))[None]
+
+
+def _finite(halves: Float16s) -> bool:
+    """By their bits: NumPy asks halves one by one."""
+    return all(int((part.view(np.uint16) & 0x7FFF).max()) < 0x7C00 for label in halves for part in label)
 
 
 def _shape(array: NDArray[np.generic]) -> Shape:

@@ -6,11 +6,29 @@ edges keeps the area exact; tracing centres would inset every outline by half a 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 Loop = NDArray[np.float64]
 _Vertex = tuple[int, int]
+_STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
+"""(x, y) of a voxel edge by its direction: right, down, left, up. Each turns right into the next."""
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeLoops:
+    """Closed loops of corners, collinear ones left out, in doubled half-integer units, one after the other.
+
+    corners (N, 2) of (i, j): the point (i / 2, j / 2) in voxel indices; pixel (x, y) has corners (2x ± 1,
+    2y ± 1). ends (L + 1,): loop n is corners[ends[n] : ends[n + 1]]. Islands run with positive area, holes
+    with negative. Where two pixels touch at a corner only, they part.
+    """
+
+    corners: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
 
 def outlines(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[Loop]:
@@ -19,7 +37,10 @@ def outlines(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[Loop]:
     The first point is not repeated at the end. The signed (shoelace) area of each polygon, and the even-odd
     area of all of them, is the number of voxels.
     """
-    loops = edge_loops(mask)
+    found = edge_loops(mask)
+    loops = [
+        [(x, y) for x, y in found.corners[start:end].tolist()] for start, end in pairwise(found.ends.tolist())
+    ]
     outer = [loop for loop in loops if _area2(loop) > 0]
     holes = sorted((loop for loop in loops if _area2(loop) < 0), key=lambda loop: min(loop))
     polygons = [_Polygon(loop) for loop in outer]
@@ -28,73 +49,80 @@ def outlines(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[Loop]:
     return [polygon.points() for polygon in polygons]
 
 
-def edge_loops(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[list[_Vertex]]:
-    """Closed loops of corners with collinear ones left out, in doubled half-integer units.
+def edge_loops(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> EdgeLoops:
+    """The loops along a mask's (Y, X) voxel edges. All but the walk itself is done for all edges at once."""
+    begin, way, wide = _directed_edges(np.asarray(mask, dtype=bool))
+    if not len(begin):
+        return EdgeLoops(np.zeros((0, 2), dtype=np.int64), np.zeros(1, dtype=np.int64))
+    onward = _onward(begin, way, wide)
+    walk, ends = _walk(begin, onward)
+    before = np.roll(walk, 1)
+    before[ends[:-1]] = walk[ends[1:] - 1]
+    turns = way[walk] != way[before]
+    vertex = begin[walk[turns]]
+    corners = 2 * np.stack([vertex % wide, vertex // wide], axis=1) - 1
+    return EdgeLoops(corners, np.concatenate([[0], np.cumsum(turns)])[ends])
 
-    A corner (i, j) is the point (i / 2, j / 2) in voxel indices: pixel (x, y) has corners (2x ± 1, 2y ± 1).
-    Islands run with positive area, holes with negative. Where two pixels touch at a corner only, they part.
-    """
-    onward = _directed_edges(np.asarray(mask, dtype=bool))
-    loops = []
-    while onward:
-        start = next(iter(onward))
-        loops.append(_follow(start, onward))
-    return loops
 
-
-def _directed_edges(mask: NDArray[np.bool_]) -> dict[_Vertex, list[_Vertex]]:
-    """corner → the corners that voxel edges lead to from it, the mask on the right hand (y points down)."""
-    onward: dict[_Vertex, list[_Vertex]] = {}
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return onward
-    top, left = int(rows[0]), int(columns[0])
-    padded = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1)
-    inside = padded[1:-1, 1:-1]
+def _directed_edges(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Voxel edges with the mask on the right hand (y points down): the corner each begins at, numbered row by
+    row, and its direction; and how many corners a row has."""
+    padded = np.pad(mask, 1)
+    inside, wide = padded[1:-1, 1:-1], mask.shape[1] + 1
     sides = (
-        (padded[:-2, 1:-1], (-1, -1), (1, -1)),  # top edge, left to right
-        (padded[1:-1, 2:], (1, -1), (1, 1)),  # right edge, downwards
-        (padded[2:, 1:-1], (1, 1), (-1, 1)),  # bottom edge, right to left
-        (padded[1:-1, :-2], (-1, 1), (-1, -1)),  # left edge, upwards
+        (padded[:-2, 1:-1], 0),  # top edge, left to right
+        (padded[1:-1, 2:], 1),  # right edge, downwards: from the top right corner
+        (padded[2:, 1:-1], wide + 1),  # bottom edge, right to left
+        (padded[1:-1, :-2], wide),  # left edge, upwards
     )
-    for neighbour, begin, end in sides:
-        for y, x in np.argwhere(inside & ~neighbour).tolist():
-            across, down = 2 * (x + left), 2 * (y + top)
-            corner = (across + begin[0], down + begin[1])
-            onward.setdefault(corner, []).append((across + end[0], down + end[1]))
-    return onward
+    begins = []
+    for neighbour, corner in sides:
+        y, x = np.nonzero(inside & ~neighbour)
+        begins.append(y * wide + x + corner)
+    ways = np.repeat(np.arange(4), [len(one) for one in begins])
+    return np.concatenate(begins), ways, wide
 
 
-def _follow(start: _Vertex, onward: dict[_Vertex, list[_Vertex]]) -> list[_Vertex]:
-    """Walk from `start` until it is reached again, using up the edges; keep corners where the way turns."""
-    path = [start]
-    here, arrived = start, (0, 0)
-    while True:
-        choices = onward[here]
-        following = choices[0] if len(choices) == 1 else _sharpest_right(here, arrived, choices)
-        choices.remove(following)
-        if not choices:
-            del onward[here]
-        arrived = (following[0] - here[0], following[1] - here[1])
-        here = following
-        if here == start:
-            return _turns_only(path)
-        path.append(here)
+def _onward(begin: NDArray[np.int64], way: NDArray[np.int64], wide: int) -> NDArray[np.int64]:
+    """Each edge's successor. Where four edges meet, it stays on the same pixel: it turns right."""
+    end = begin + _STEPS[way] @ [1, wide]
+    edge_at = np.full((int(max(begin.max(), end.max())) + 1, 4), -1)
+    edge_at[begin, way] = np.arange(len(begin))
+    onward = edge_at[end, (way + 3) % 4]
+    for turn in (0, 1):
+        found = edge_at[end, (way + turn) % 4]
+        onward = np.where(found >= 0, found, onward)
+    return np.asarray(onward)
 
 
-def _sharpest_right(here: _Vertex, arrived: tuple[int, int], choices: list[_Vertex]) -> _Vertex:
-    """Where four edges meet, stay on the same pixel: with y down and the mask on the right, turn right."""
-    right = (here[0] - arrived[1], here[1] + arrived[0])
-    return right if right in choices else choices[0]
-
-
-def _turns_only(path: list[_Vertex]) -> list[_Vertex]:
-    kept = []
-    for before, at, after in zip([path[-1], *path[:-1]], path, [*path[1:], path[0]], strict=True):
-        cross = (at[0] - before[0]) * (after[1] - at[1]) - (at[1] - before[1]) * (after[0] - at[0])
-        if cross:
-            kept.append(at)
-    return kept
+def _walk(
+    begin: NDArray[np.int64], successors: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All edges loop by loop, and where each loop begins and ends. A loop ends where it meets its first
+    corner again, the first one in the order of the edges that still has an edge to leave by."""
+    first = np.full(int(begin.max()) + 1, -1)
+    first[begin[::-1]] = np.arange(len(begin))[::-1]
+    predecessors = np.empty_like(successors)
+    predecessors[successors] = np.arange(len(begin))
+    onward, before, corner = successors.tolist(), predecessors.tolist(), begin.tolist()
+    free = [True] * len(corner)
+    walk: list[int] = []
+    ends = [0]
+    for start in np.lexsort((np.arange(len(begin)), first[begin])).tolist():
+        if not free[start]:
+            continue
+        edge, home = start, corner[start]
+        while True:
+            walk.append(edge)
+            free[edge] = False
+            following = onward[edge]
+            if corner[following] == home:
+                break
+            edge = following
+        if following != start:  # a loop that came by its first corner once more: the rest is one of its own
+            onward[before[start]], before[following] = following, before[start]
+        ends.append(len(walk))
+    return np.array(walk), np.array(ends)
 
 
 def _area2(loop: list[_Vertex]) -> int:

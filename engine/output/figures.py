@@ -11,7 +11,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -111,8 +111,13 @@ class Painter:
         self.grid = grid
         self._window = cache(window)
 
-    def panel(self, volume: Volume, frame: Frame, outlines: list[Outline], title: str, alt: str) -> Markup:
-        """An <svg> of one volume seen on the reference slice, with outlines."""
+    def lines(self, outlines: list[Outline], frame: Frame) -> list[Markup]:
+        """The outlines that a frame shows, for every panel of it."""
+        found = (self._path(outline, frame) for outline in outlines)
+        return [line for line in found if line is not None]
+
+    def panel(self, volume: Volume, frame: Frame, lines: list[Markup], title: str, alt: str) -> Markup:
+        """An <svg> of one volume seen on the reference slice, with lines on it."""
         low, high = self._window(volume)
         pixels = frame.turn(on_reference(volume, self.grid, frame))
         width, height = frame.size_mm(self.grid)
@@ -123,7 +128,6 @@ class Painter:
             height=_mm(height),
             preserveAspectRatio="none",
         )
-        lines = [self._path(outline, frame) for outline in outlines]
         furniture = _furniture(frame, width, height, title)
         return tag(
             "svg",
@@ -138,12 +142,11 @@ class Painter:
     def _path(self, outline: Outline, frame: Frame) -> Markup | None:
         part = outline.mask[frame.y0 : frame.y1, frame.x0 : frame.x1]
         loops = edge_loops(part)
-        if not loops:
+        if len(loops.ends) == 1:
             return None
-        corners = np.array([corner for loop in loops for corner in loop]) / 2 + [frame.x0, frame.y0]
-        words = [f"{_mm(x)} {_mm(y)}" for x, y in frame.place(corners, self.grid).tolist()]
-        ends = list(accumulate((len(loop) for loop in loops), initial=0))
-        pieces = ["M" + "L".join(words[start:end]) + "Z" for start, end in pairwise(ends)]
+        places = frame.place(loops.corners / 2 + [frame.x0, frame.y0], self.grid)
+        words = [" ".join(pair) for pair in zip(_all_mm(places[:, 0]), _all_mm(places[:, 1]), strict=True)]
+        pieces = ["M" + "L".join(words[start:end]) + "Z" for start, end in pairwise(loops.ends.tolist())]
         return tag("path", d="".join(pieces), class_=f"line {outline.style}")
 
 
@@ -172,6 +175,13 @@ def _furniture(frame: Frame, width: float, height: float, title: str) -> list[Ma
             font_size=_mm(size * 0.8),
         ),
     ]
+
+
+def _all_mm(values: NDArray[np.float64]) -> list[str]:
+    """Of many places that lie on few lines: each line is put in words once."""
+    lines, where = np.unique(values, return_inverse=True)
+    words = [_mm(value) for value in lines.tolist()]
+    return [words[at] for at in where.tolist()]
 
 
 def _mm(value: float) -> str:

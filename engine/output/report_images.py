@@ -118,7 +118,8 @@ class Images:
 
     def _figure(self, shot: Shot) -> Markup:
         frame = Frame.around(self.painter.grid, shot.z, shot.centre, shot.size_mm)
-        drawn = [*shot.outlines, Outline(self.masks.tumour[shot.z] > 0, "tumour")]
+        outlines = [*shot.outlines, Outline(self.masks.tumour[shot.z] > 0, "tumour")]
+        drawn = self.painter.lines(outlines, frame)
         label = self._label(shot.z)
         panels = [
             self.painter.panel(volume, frame, drawn, name.upper(), f"{name.upper()}, {label}: {shot.words}")

@@ -82,7 +82,7 @@ class Drafts:
         self._begun: tuple[Outcome, Future[bytes]] | None = None
 
     def begin(self, outcome: Outcome) -> None:
-        """Begin with the SEG of a run whose masks are final, while the rest of it is to come."""
+        """Begin with the SEG of a run whose masks are there, while the rest of it is to come."""
         if outcome.writes_dicom and outcome.segmentation.tumour.size:
             self._begun = outcome, self._scribe.ask(SEG, outcome)
 

@@ -12,6 +12,7 @@ from npc_edge.engine import Options, Session, pipeline
 from npc_edge.engine.clock import Clock
 from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.model.runner import Arrays, FakeRunner
+from npc_edge.engine.output.outcome import Outcome
 from npc_edge.engine.study.align import align
 from npc_edge.engine.types import Volume, Watch
 from npc_edge.export.pack import pack
@@ -41,7 +42,8 @@ def alone(study: Path, kit: pipeline.Kit) -> dict[str, Volume]:
 @pytest.mark.parametrize("defect", [None, "moved-between-series"])
 def test_the_answer_is_that_of_aligned_volumes(defect: str | None, kit: pipeline.Kit, tmp_path: Path) -> None:
     study = write(tmp_path / "phantom", defect)
-    found = pipeline.run(study, kit, Clock(Watch()))
+    told: list[Outcome] = []
+    found = pipeline.run(study, replace(kit, drawn=told.append), Clock(Watch()))
     aligned, checks = align(alone(study, kit), "t1")
     _, expected = pipeline.answer(aligned, kit, Clock(Watch()))
     assert found.findings is not None
@@ -52,6 +54,9 @@ def test_the_answer_is_that_of_aligned_volumes(defect: str | None, kit: pipeline
     assert np.array_equal(masks.tumour_probability, wanted.tumour_probability)
     assert np.array_equal(masks.structures, wanted.structures)
     assert found.findings.detection == expected.detection
+    assert len(told) == (1 if defect is None else 2), "masks that were forgotten, then the right ones"
+    assert told[-1].segmentation is masks
+    assert told[-1].facts.fingerprint == found.facts.fingerprint
     names = [check.check for check in found.findings.quality]
     assert names.count("alignment") == 1, "once, before what the networks' stations checked"
     assert names.index("alignment") < names.index("field_of_view")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from threading import Event
@@ -15,6 +16,8 @@ from npc_edge.bench.phantom.study import PhantomSpec, write_phantom
 from npc_edge.engine import Options, Session
 from npc_edge.engine.errors import BackendError, BundleError, Cancelled, OutputError, UsageError
 from npc_edge.engine.model.metrics import dice
+from npc_edge.engine.remembered import Remembered
+from npc_edge.engine.state import State
 from npc_edge.engine.types import Progress
 from npc_edge.export.pack import pack
 
@@ -67,6 +70,31 @@ def test_what_the_parity_table_allows_is_what_runs_and_is_said(
     assert expected.findings is not None
     assert found.findings.segmentation.tumour.shape == expected.findings.segmentation.tumour.shape
     assert dice(found.findings.segmentation.tumour > 0, expected.findings.segmentation.tumour > 0) > 0.999
+
+
+def test_a_run_on_openvino_alone_loads_no_second_runtime(
+    session: Session, study: Path, tmp_path: Path
+) -> None:
+    """The embedded bundle, with all that this machine measured of it remembered, and OpenVINO the faster."""
+    assert {choice.network for choice in session.choices} == {"locator", "npc"}
+    told = Remembered(State.open(tmp_path / "state").root)
+    for choice in session.choices:
+        assert any(p.backend == "openvino" and row.status == "passed" for p, row in choice.rows)
+        faster = [(row, 1.0 if pair.backend == "openvino" else 9.0) for pair, row in choice.rows]
+        told.add([row.model_copy(update={"ms": ms, "busy": False}) for row, ms in faster])
+    code = f"""
+import sys
+from pathlib import Path
+from npc_edge.engine import Options, Session
+with Session(options=Options(state=Path({str(tmp_path / "state")!r}))) as session:
+    assert [(c.pair.backend, c.fresh) for c in session.choices] == [("openvino", False)] * 2
+    result = session.run(Path({str(study)!r}), Path({str(tmp_path / "out")!r}), then="nothing")
+assert result.outcome == "result" and len(result.files) > 4, result.files
+assert "openvino" in sys.modules
+assert "onnxruntime" not in sys.modules, "a runtime that runs nothing was loaded"
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_progress_walks_through_the_stations_in_order(session: Session, study: Path) -> None:

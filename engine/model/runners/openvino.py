@@ -14,7 +14,12 @@ from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.model.runner import Arrays
 from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.feed import Shape, checked, first_line
-from npc_edge.engine.model.runners.openvino_graph import fix_batch, resize_by_planes
+from npc_edge.engine.model.runners.openvino_graph import (
+    blocks_channels_last,
+    convolve_apart,
+    fix_batch,
+    resize_by_planes,
+)
 from npc_edge.engine.types import RunnerInfo
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8-u8s8": "f32", "int8-bf16": "bf16"}
@@ -102,6 +107,9 @@ class OpenVinoRunner:
             self._batched = fix_batch(model, self._inputs)
             if hint == "f32":  # in bf16 it is no faster
                 resize_by_planes(openvino, model)
+            else:
+                convolve_apart(openvino, model)
+            blocks_channels_last(openvino, model)
             compiled = openvino.Core().compile_model(model, "CPU", self._settings(hint))
             self._tell_the_truth(compiled, hint)
             self._request = compiled.create_infer_request()

@@ -12,6 +12,7 @@ from npc_edge.engine.errors import BundleError, DeadlineExceeded, Refusal
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model import nnunet
 from npc_edge.engine.model.manifest import NetworkSpec
+from npc_edge.engine.model.nnunet_channels import Channels, normalised
 from npc_edge.engine.model.nnunet_scheme import NnunetChannel, NnunetResampling, NnunetScheme
 from npc_edge.engine.model.runner import Arrays, FakeRunner
 from npc_edge.engine.model.sliding_window import windows
@@ -147,15 +148,15 @@ def test_channels_are_normalised_as_nnunet_does(scheme: Any, use_mask: bool) -> 
         {"scheme": scheme, "use_mask_for_norm": use_mask, "intensity": intensity}
     )
     before = image.copy()
-    np.testing.assert_allclose(nnunet.normalise(image, rule, mask), expected, atol=1e-5)
+    np.testing.assert_allclose(normalised(image, rule, mask).values(), expected, atol=1e-5)
     np.testing.assert_array_equal(image, before)
 
 
 def test_a_flat_image_and_one_out_of_range() -> None:
     flat = np.full((2, 3, 4), 7, dtype=np.float32)
-    assert not nnunet.normalise(flat, NnunetChannel(scheme="ZScoreNormalization"), None).any()
+    assert not normalised(flat, NnunetChannel(scheme="ZScoreNormalization"), None).values().any()
     with pytest.raises(Refusal) as caught:
-        nnunet.normalise(flat - 8, NnunetChannel(scheme="RGBTo01Normalization"), None)
+        normalised(flat - 8, NnunetChannel(scheme="RGBTo01Normalization"), None)
     assert caught.value.code == "OUT_OF_DOMAIN"
 
 
@@ -165,7 +166,7 @@ def test_what_is_cropped_away_comes_back_as_background() -> None:
     network = spec(inputs=("t1",))
     prepared = nnunet.prepare({"t1": seen}, network, "t1")
     assert prepared.box == (slice(1, 6), slice(5, 20), slice(0, 19))
-    np.testing.assert_array_equal(prepared.array[0], seen.voxels[prepared.box])
+    np.testing.assert_array_equal(prepared.channels.values()[0], seen.voxels[prepared.box])
     logits = nnunet.infer([FakeRunner(echo)], prepared, network, Watch()).outputs["segmentation"]
     assert logits.shape == (1, 2, 6, 20, 22)
     np.testing.assert_allclose(logits[0, 1], seen.voxels, **HALF)
@@ -185,13 +186,13 @@ def test_the_way_there_and_back_is_the_identity(transpose: Any, stored: Stored |
         lies = lies[:, ::-1]  # dcm2niix reverses rows
     elif stored.turned:
         lies = lies[::-1]
-    np.testing.assert_array_equal(prepared.array[0], lies.transpose(transpose))
+    np.testing.assert_array_equal(prepared.channels.values()[0], lies.transpose(transpose))
     logits = nnunet.infer([FakeRunner(echo)], prepared, network, Watch()).outputs["segmentation"]
     np.testing.assert_allclose(logits[0, 1], seen.voxels, **HALF)
     as_scanned = spec({"rows_reversed": False, "transpose": transpose}, inputs=("t1",), spacing=spacing)
     if stored is None:
         made = nnunet.prepare({"t1": seen}, as_scanned, "t1")
-        np.testing.assert_array_equal(made.array[0], seen.voxels.transpose(transpose))
+        np.testing.assert_array_equal(made.channels.values()[0], seen.voxels.transpose(transpose))
 
 
 def test_an_image_smaller_than_the_window_is_padded_on_both_sides() -> None:
@@ -202,7 +203,7 @@ def test_an_image_smaller_than_the_window_is_padded_on_both_sides() -> None:
         return echo(inputs)
 
     array = np.ones((1, 3, 8, 5), dtype=np.float32)
-    made = nnunet.slide(FakeRunner(watch), array, spec(inputs=("t1",)), Watch())
+    made = nnunet.slide(FakeRunner(watch), Channels.of(array), spec(inputs=("t1",)), Watch())
     assert made.shape == (2, 3, 8, 5)
     assert (made[1] == 1).all()
     assert len(given) == 1
@@ -256,7 +257,7 @@ def test_a_sequence_on_another_grid_is_resampled_onto_the_references() -> None:
     assert (made == 0).any()
     assert nnunet.on_grid(t1.geometry, t1, "t1") is t1.voxels
     prepared = nnunet.prepare({"t1": t1, "t2": t2}, spec(), "t1")
-    np.testing.assert_array_equal(prepared.array[1], expected[prepared.box])
+    np.testing.assert_array_equal(prepared.channels.values()[1], expected[prepared.box])
 
 
 def test_studies_that_cannot_be_prepared_are_refused() -> None:
