@@ -69,7 +69,7 @@ class Cells:
 
     def _cell(self, floors: list[NDArray[np.int32]]) -> NDArray[np.int32]:
         z, y, x = floors
-        return (z * self.size[1] + y) * self.size[2] + x
+        return np.asarray((z * self.size[1] + y) * self.size[2] + x)
 
     def _look(self, floors: list[NDArray[np.int32]], shape: Shape) -> NDArray[np.uint16]:
         """`found` of the cells (z, y, x), which broadcast to a slab; what comes back does too."""

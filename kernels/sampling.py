@@ -102,11 +102,11 @@ def inside(mapping: Floats, source_shape: Shape, shape: Shape) -> NDArray[np.boo
 
 
 def leave_out(mask: NDArray[np.bool_], outside: NDArray[np.bool_]) -> None:
-    """Make False what is `outside`, which broadcasts to the mask (Z, Y, X). Of grids that run along each other
+    """Make False what is `outside`, which broadcasts to the mask (Z, Y, X). Where grids run along each other
     it lies along one axis: then only the planes concerned are touched."""
     axis = int(np.argmax(outside.shape))
-    if outside.shape[axis] == outside.size:
-        np.moveaxis(mask, axis, 0)[outside.ravel() if outside.size > 1 else bool(outside.item())] = False
+    if outside.shape[axis] == outside.size > 1:
+        np.moveaxis(mask, axis, 0)[outside.ravel()] = False
     else:
         mask &= ~outside
 

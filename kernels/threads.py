@@ -6,9 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
-from threading import Lock
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -20,42 +19,15 @@ _MOST = 4
 """Threads a slab operation takes at most: all of them wait for the same memory."""
 
 
-class _Borrowed:
-    """The BLAS's limit, held while anyone wants it: its threads are the process's, not a thread's."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._holders = 0
-        self._limit = ExitStack()
-
-    def enter(self) -> None:
-        with self._lock:
-            if self._holders == 0:
-                self._limit.enter_context(_blas().limit(limits=1))
-            self._holders += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._holders -= 1
-            if self._holders == 0:
-                self._limit.close()
-
-
-_BORROWED = _Borrowed()
-
-
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """NumPy's BLAS on one thread, and on as many as before once the last who asked is done.
+    """NumPy's BLAS on one thread, and on as many as before afterwards.
 
     A product of a slice takes less time than its threads take to meet: measured on two cores, resampling is
     1.4 to 2 times as fast on one thread, most so on a busy machine, and needs 40 MB less.
     """
-    _BORROWED.enter()
-    try:
+    with _blas().limit(limits=1):
         yield
-    finally:
-        _BORROWED.leave()
 
 
 def on_cores(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -103,8 +103,8 @@ def _least_squared(
 ) -> NDArray[np.float32]:
     """(Z,) the largest squared distance to what is outside, of the pixels that are `part` of their entry.
 
-    squared (Z, Y, X): along X. An entry n rows further down begins n * parts - part pixels away, one as far up
-    ends as many away from its other end.
+    squared (Z, Y, X): along X. An entry n rows further down begins n * parts - part pixels away; one as far
+    up ends as many away from the other end of this one.
     """
     best = squared.copy()
     for row in range(1, squared.shape[1]):

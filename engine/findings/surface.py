@@ -66,7 +66,7 @@ def fit_surface(
     index = (np.argwhere(muscle[box]) + [part.start for part in box])[:, ::-1]
     frame = frame_of(midline, side, rule.anterior)
     out, along, up = (geometry.to_world(index) @ axis for axis in frame)
-    cell = _cell_numbers(np.floor(along / _CELL_MM), np.floor(up / _CELL_MM))
+    cell = cell_numbers(np.floor(along / _CELL_MM), np.floor(up / _CELL_MM))
     outermost = np.full(int(cell.max()) + 1, -np.inf)
     np.maximum.at(outermost, cell, out)
     if len(outermost) < _FEWEST_CELLS:
@@ -79,8 +79,8 @@ def fit_surface(
     return OuterSurface(frame, level, slope, span)
 
 
-def _cell_numbers(first: Floats, second: Floats) -> NDArray[np.intp]:
-    """(N,) two whole numbers a point → the number of its pair among those there are, the first one leading."""
+def cell_numbers(first: Floats, second: Floats) -> NDArray[np.intp]:
+    """(N,) two whole numbers a point → the number of its pair among those there are, in their order."""
     rows, columns = ((at - at.min()).astype(np.intp) for at in (first, second))
     pair = rows * (int(columns.max()) + 1) + columns
     used = np.bincount(pair) > 0

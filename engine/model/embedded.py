@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-EMBEDDED_SHA256 = "99048bc974c2967f055f4a415407b43a970f11bc153479482756d2daafd6ac0c"
+EMBEDDED_SHA256 = "22818c49caf0a019b66cfbfd0758e7102ab302638e78859fdc315ef36c4a36f2"
 """SHA-256 of the embedded bundle's manifest.json; empty when none is embedded."""
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "demo_bundle"

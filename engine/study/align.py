@@ -170,7 +170,7 @@ def _mutual_information() -> Any:
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetInterpolator(_itk.sitkLinear)
-    # A simplex asks for no gradient: without these images of it a search is a tenth shorter, to the same bits.
+    # A simplex asks for no gradient: without images of it a search is a tenth shorter, to the same bits.
     method.SetMetricUseFixedImageGradientFilter(False)
     method.SetMetricUseMovingImageGradientFilter(False)
     return method
@@ -212,8 +212,8 @@ def _coarse(volume: Volume) -> Any:
 def block_means(voxels: NDArray[np.float32], factors: tuple[int, int, int]) -> NDArray[np.float32]:
     """Means of whole blocks of (z, y, x) voxels, what is left over at the far ends dropped.
 
-    To the bit what NumPy's mean over the axes of a block gives, which asks for a loop of its own for every
-    line of every block; here a slice is taken a column of all its blocks at a time: in less than half the time.
+    To the bit what NumPy's mean over the axes of a block gives. That begins anew at each line of each block;
+    here a slice is taken a column of all its blocks at a time: in less than half the time.
     """
     z, y, x = (n // f for n, f in zip(voxels.shape, factors, strict=True))
     fz, fy, fx = factors

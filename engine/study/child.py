@@ -32,6 +32,7 @@ class _Worker:
         self._out = out
         self._sources = Sources()
         self._patients: dict[bytes, int] = {}
+        self._block: Any = None
 
     def answer(self, request: dict[str, Any]) -> None:
         """Do what is asked and send `{"done": …}` or `{"error": [code, why]}`, whatever happens."""
@@ -110,25 +111,30 @@ class _Worker:
 
     def _pixels(self, request: dict[str, Any]) -> int:
         """Fill the shared block with frames; one source after the other, as `request` orders them."""
-        block = _attach(request["block"])
-        try:
-            done = 0
-            for source in request["sources"]:
-                layout = Layout(**source["layout"])
-                with self._sources.open(source["path"], source["member"]) as (stream, stamp):
-                    if list(stamp) != source["stamp"]:
-                        raise Unreadable("a file changed while the study was read")
-                    path = source["path"] if source["member"] is None else None
-                    reader = FrameReader(stream, path, layout)
-                    for frame in source["frames"]:
-                        size = layout.frame_bytes
-                        with memoryview(block.buf)[done : done + size] as target:
-                            reader.read_into(frame, target)
-                        done += size
-                self._send({"progress": done})
-            return done
-        finally:
-            block.close()
+        block = self._attached(request["block"])
+        done = 0
+        for source in request["sources"]:
+            layout = Layout(**source["layout"])
+            with self._sources.open(source["path"], source["member"]) as (stream, stamp):
+                if list(stamp) != source["stamp"]:
+                    raise Unreadable("a file changed while the study was read")
+                path = source["path"] if source["member"] is None else None
+                reader = FrameReader(stream, path, layout)
+                for frame in source["frames"]:
+                    size = layout.frame_bytes
+                    with memoryview(block.buf)[done : done + size] as target:
+                        reader.read_into(frame, target)
+                    done += size
+            self._send({"progress": done})
+        return done
+
+    def _attached(self, name: str) -> Any:
+        """The parent's block, which stays the same for most requests."""
+        if self._block is None or self._block.name != name:
+            if self._block is not None:
+                self._block.close()
+            self._block = _attach(name)
+        return self._block
 
 
 def _attach(name: str) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npc_edge.engine.errors import Refusal, UsageError
+from npc_edge.engine.study.block import KEPT_BYTES, Block
 from npc_edge.engine.study.limits import ReadLimits
+from npc_edge.engine.study.parse import UNDEFINED
 from npc_edge.engine.study.process import Child
 from npc_edge.engine.study.records import Image, images_of, series_of
 from npc_edge.engine.types import Frame, Series, Study, Watch
+from npc_edge.kernels.threads import slabs
 
 __all__ = ["ReadLimits", "Reader"]
 
@@ -65,6 +68,7 @@ class Reader:
     def __init__(self, limits: ReadLimits | None = None) -> None:
         self._limits = ReadLimits() if limits is None else limits
         self._child = Child(self._limits.memory_mb)
+        self._block = Block()
         self._first = 0  # number of the first source of the study read last
         self._sources: list[_Source | None] = []
 
@@ -80,6 +84,7 @@ class Reader:
     def close(self) -> None:
         """End the child."""
         self._child.close()
+        self._block.close()
 
     @property
     def child_pid(self) -> int | None:
@@ -114,8 +119,8 @@ class Reader:
     ) -> NDArray[Any]:
         """(N, rows, columns) stored values of `frames`, in their order, before any rescale.
 
-        As dtype, or uint8, int16, uint16, int32, uint32 or float32 as they are stored; what the child has read
-        is converted while it reads on. Raises Refusal (UNREADABLE, HOSTILE_FILE, TOO_LARGE).
+        As dtype, or as they are stored: uint8, int16, uint16, int32, uint32 or float32. Raises Refusal
+        (UNREADABLE, HOSTILE_FILE, TOO_LARGE).
         """
         sources = [self._source(frame) for frame in frames]
         layout = sources[0].record["pixels"]
@@ -125,27 +130,24 @@ class Reader:
         count, rows, columns = len(frames), layout["rows"], layout["columns"]
         if count * rows * columns > self._limits.max_voxels:
             raise Refusal("TOO_LARGE", f"a series has {count} slices of {rows} x {columns}")
-        size = count * rows * columns * layout["allocated"] // 8
-        block = SharedMemory(create=True, size=size)
+        stored = _dtype(layout)
+        values = np.empty((count, rows, columns), stored.newbyteorder("=") if dtype is None else dtype)
+        each = rows * columns * stored.itemsize
+        allowed = self._limits.file_s + count * each / PIXEL_BYTES_A_SECOND
+        until = time.monotonic() + self._limits.headers_s + allowed
         try:
-            request = {"op": "pixels", "block": block.name, "sources": _plan(sources, frames)}
-            total = self._limits.file_s + size / PIXEL_BYTES_A_SECOND
-            stored = _dtype(layout)
-            values = np.empty((count, rows, columns), stored.newbyteorder("=") if dtype is None else dtype)
-            taken = 0
-            for message in self._child.ask(request, total, self._limits.headers_s + total, watch):
-                ready = count if "done" in message else message["progress"] * count // size
-                if ready > taken:
-                    shape = (ready - taken, rows, columns)
-                    start = taken * (size // count)
-                    raw = np.ndarray(shape, stored, buffer=block.buf, offset=start)
-                    values[taken:ready] = _stored(raw, layout)
-                    del raw  # the block cannot be closed while an array lies in it
-                    taken = ready
-            return values
+            for part in slabs(count, count if _all_at_once(layout) else max(1, KEPT_BYTES // each)):
+                block = self._block.holding((part.stop - part.start) * each)
+                plan = _plan(sources[part], frames[part])
+                request = {"op": "pixels", "block": block.name, "sources": plan}
+                for _ in self._child.ask(request, allowed, until - time.monotonic(), watch):
+                    pass
+                raw = np.ndarray((part.stop - part.start, rows, columns), stored, buffer=block.buf)
+                values[part] = _stored(raw, layout)
+                del raw  # a block cannot be closed while an array lies in it
         finally:
-            block.close()
-            block.unlink()
+            self._block.trim()
+        return values
 
     def _source(self, frame: Frame) -> _Source:
         place = frame.source - self._first
@@ -285,6 +287,11 @@ def _plan(sources: Sequence[_Source], frames: Sequence[Frame]) -> list[dict[str,
             }
         )
     return plan
+
+
+def _all_at_once(layout: dict[str, Any]) -> bool:
+    """Whether the child reads through all frames of a file for any of them: compressed ones of one object."""
+    return bool(layout["frames"] > 1 and layout["length"] == UNDEFINED)
 
 
 def _dtype(layout: dict[str, Any]) -> np.dtype[Any]:

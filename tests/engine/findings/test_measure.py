@@ -120,3 +120,28 @@ def test_the_slice_shown_is_the_deepest():
     overlap = measure(field_of(blob), np.ones(blob.shape, dtype=bool), LIMITS)
     assert overlap.source_slice == 12
     assert overlap.probability == 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 25), st.integers(1, 25)),
+    parts=st.tuples(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4, 6])),
+    pixel=st.tuples(st.floats(0.1, 0.5), st.floats(0.1, 0.5)),
+    diameter=st.sampled_from([0.3, 1.5, 2.0, 3.5]),
+)
+def test_entries_that_stand_for_pixels_measure_to_the_bit_as_those_pixels(
+    seed, shape, parts, pixel, diameter
+):
+    rng = np.random.default_rng(seed)
+    probability = rng.random(shape).astype(np.float32)
+    for axis in (1, 2):
+        probability = np.maximum(probability, np.roll(probability, 1, axis))
+    mask = probability > rng.random()
+    fine = probability.repeat(parts[0], 1).repeat(parts[1], 2)
+    np.testing.assert_array_equal(
+        largest_discs(mask, pixel, parts), largest_discs(mask.repeat(parts[0], 1).repeat(parts[1], 2), pixel)
+    )
+    np.testing.assert_array_equal(
+        fitting_probability(probability, diameter, pixel, parts), fitting_probability(fine, diameter, pixel)
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from npc_edge.engine.errors import Refusal
 from npc_edge.engine.geometry import Geometry
-from npc_edge.engine.study.align import align, overlap
+from npc_edge.engine.study.align import align, block_means, overlap
 from npc_edge.engine.types import QualityCheck, Volume
 
 Floats = NDArray[np.float64]
@@ -133,3 +133,16 @@ def test_a_single_sequence_needs_no_check() -> None:
     out, checks = align({"t1": head(T1)}, "t1")
     assert list(out) == ["t1"]
     assert checks == ()
+
+
+@pytest.mark.parametrize(
+    "factors", [(1, 1, 1), (1, 4, 4), (1, 9, 9), (2, 7, 5), (3, 10, 12), (1, 16, 17), (2, 3, 31), (5, 1, 8)]
+)
+def test_block_means_are_numpys_to_the_bit(factors: tuple[int, int, int]) -> None:
+    voxels = np.random.default_rng(2).normal(300, 200, (6, 50, 70)).astype(np.float32)
+    z, y, x = (n // f for n, f in zip(voxels.shape, factors, strict=True))
+    fz, fy, fx = factors
+    blocks = voxels[: z * fz, : y * fy, : x * fx].reshape(z, fz, y, fy, x, fx)
+    found = block_means(voxels, factors)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, blocks.mean(axis=(1, 3, 5)))

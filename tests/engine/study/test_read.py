@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
 
 from npc_edge.engine.errors import Refusal, UsageError
+from npc_edge.engine.study.block import KEPT_BYTES
 from npc_edge.engine.study.read import Reader, ReadLimits
 
 from .dicom_files import ROOT, T1, WHOLE, picture, summary, write_stack
@@ -50,7 +52,40 @@ def test_a_folder_recursively(reader: Reader, folder: Path) -> None:
     first = reader.pixels(study.series[0], study.series[0].frames)
     assert first.dtype == np.uint16
     assert np.array_equal(first, [picture(1, i, (16, 20)) for i in range(10)])
+    real = reader.pixels(study.series[0], study.series[0].frames, dtype=np.float32)
+    assert real.dtype == np.float32
+    assert np.array_equal(real, first)
     assert hashes(folder) == before
+
+
+@pytest.mark.parametrize(
+    "size", [(900, 700), (1500, 1450)], ids=["frames in turns", "a frame larger than that"]
+)
+def test_a_series_larger_than_what_is_handed_over_at_once(
+    reader: Reader, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    assert size[0] * size[1] * 2 * 5 > KEPT_BYTES
+    write_stack(tmp_path, 4, 5, size=size)
+    study = reader.read(tmp_path)
+    for _ in range(2):
+        found = reader.pixels(study.series[0], study.series[0].frames, dtype=np.float32)
+        assert np.array_equal(found, [picture(4, i, size) for i in range(5)])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/shm")
+def test_closing_gives_the_shared_memory_back(folder: Path) -> None:
+    with Reader() as opened:
+        study = opened.read(folder)
+        opened.pixels(study.series[0], study.series[0].frames)
+        mine = [f"/dev/shm/{name}" for name in _blocks(opened.child_pid)]
+    assert mine
+    assert not any(Path(path).exists() for path in mine)
+
+
+def _blocks(pid: int | None) -> set[str]:
+    """Shared memory that a process has in its address space."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.rpartition("/dev/shm/")[2] for line in lines if "/dev/shm/psm_" in line}
 
 
 def test_a_zip_without_unpacking_it(reader: Reader, folder: Path, tmp_path: Path) -> None:
