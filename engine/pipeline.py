@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +111,7 @@ class ReadIn:
 
 
 Ahead = ReadAhead[Source, ReadIn]
+_Alignment = Future[tuple[dict[str, Volume], tuple[QualityCheck, ...]]]
 _READING: tuple[Station, ...] = ("read", "select", "assemble")
 
 
@@ -209,14 +210,14 @@ def _draw_while_aligning(kit: Kit, clock: Clock, known: _Known) -> _Drawn:
             with clock.station("align"):
                 alignment = pool.submit(align, read, kit.bundle.manifest.reference_sequence)
             try:
-                drawn = _draw(_predict(kit, clock, known), kit, clock, known)
+                drawn = _draw(_predict_then_rest(alignment, kit, clock, known), kit, clock, known)
             except (Refusal, BundleError, BackendError) as error:
                 stopped = error
             said, known.quality = known.quality[len(until_then) :], [*until_then]
             with clock.more_of("align"):
                 known.volumes, checks = alignment.result()
         known.quality += checks
-        if any(known.volumes[name] is not read[name] for name in read):
+        if _moved(read, known.volumes):
             drawn = stopped = None
             known.plans.clear()
             return _draw(_predict(kit, clock, known), kit, clock, known)
@@ -228,6 +229,20 @@ def _draw_while_aligning(kit: Kit, clock: Clock, known: _Known) -> _Drawn:
         stopped = alignment = None
     assert drawn is not None, "networks answer or stop"
     return drawn
+
+
+def _predict_then_rest(alignment: _Alignment, kit: Kit, clock: Clock, known: _Known) -> Predictions:
+    """What the networks say. Where it is known by then that nothing was moved, no one will ask them again:
+    they give back what they hold before the masks want room."""
+    predictions = _predict(kit, clock, known)
+    settled = alignment.done() and alignment.exception() is None
+    if kit.done is not None and settled and not _moved(known.volumes, alignment.result()[0]):
+        kit.done()
+    return predictions
+
+
+def _moved(read: Mapping[str, Volume], aligned: Mapping[str, Volume]) -> bool:
+    return any(aligned[name] is not volume for name, volume in read.items())
 
 
 def answer(volumes: Mapping[str, Volume], kit: Kit, clock: Clock) -> tuple[Predictions, Findings]:

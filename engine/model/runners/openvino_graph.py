@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from npc_edge.engine.model.runners.feed import Shape
+
+LARGE = 2**25
+"""Values of a joined map that is worth avoiding: 64 MB in bf16."""
 
 _LINEAR = ("linear", "linear_onnx")
 
@@ -89,8 +93,9 @@ def blocks_channels_last(openvino: Any, model: Any) -> int:
     return changed
 
 
-def convolve_apart(openvino: Any, model: Any) -> int:
+def convolve_apart(openvino: Any, model: Any, least: int = LARGE) -> int:
     """Let convolutions of joined maps be sums of one convolution each, so that nothing is joined; how many.
+    least: values in what is joined; with fewer it is not worth a rounding.
 
     The joined copy of a U-Net's uppermost skip is the largest array there is: on a network of nnU-Net's size
     a sixth of what a window takes. Sums are rounded once more on the way, which in bf16 takes them no further
@@ -105,6 +110,8 @@ def convolve_apart(openvino: Any, model: Any) -> int:
             continue
         shapes = [place.get_partial_shape() for place in (*joined.inputs(), joined.output(0))]
         if any(shape.is_dynamic for shape in shapes) or len(_readers(joined)) > 1:
+            continue
+        if prod(joined.output(0).get_shape()) < least:
             continue
         if joined.get_attributes()["axis"] not in (1, 1 - len(shapes[0])):
             continue

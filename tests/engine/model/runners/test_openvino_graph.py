@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnx_nets import Net
 
-from npc_edge.engine.model.runners import instruction_set
 from npc_edge.engine.model.runners.onnxruntime import OnnxRuntimeRunner
 from npc_edge.engine.model.runners.openvino import OpenVinoRunner, load_openvino
 from npc_edge.engine.model.runners.openvino_graph import blocks_channels_last, convolve_apart, fix_batch
@@ -37,14 +36,14 @@ def saved(folder: Path, model: ModelProto) -> Path:
     return folder / "net.onnx"
 
 
-def agree(path: Path, precision: str = "fp32", most: float = 1e-5) -> None:
+def agree(path: Path) -> None:
     image = given(batch=2)
     with OnnxRuntimeRunner(path, threads=1, precision="fp32") as runner:
         expected = runner.infer({"image": image})["out"]
-    with OpenVinoRunner(path, threads=1, precision=precision) as runner:
+    with OpenVinoRunner(path, threads=1, precision="fp32") as runner:
         found = runner.infer({"image": image})["out"]
     assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= most * np.ptp(expected)
+    assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2), (1, 3, 2), (2, 1, 1)])
@@ -93,15 +92,11 @@ def test_a_convolution_of_joined_maps_is_a_sum_of_convolutions(
 ) -> None:
     path = joined(tmp_path, **facts)
     openvino, read = loaded(path)
-    assert convolve_apart(openvino, read) == changed
-    assert convolve_apart(openvino, read) == 0
+    assert convolve_apart(openvino, read) == 0  # too small to be worth it
+    assert convolve_apart(openvino, read, least=1) == changed
+    assert convolve_apart(openvino, read, least=1) == 0  # done once
     compiled = openvino.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with OnnxRuntimeRunner(path, threads=1, precision="fp32") as runner:
         expected = runner.infer({"image": given()})["out"]
     found = np.array(compiled({"image": given()})[0])
     assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
-
-
-@pytest.mark.skipif(instruction_set() not in ("avx512_bf16", "amx_int8"), reason="no bf16 instructions")
-def test_in_bf16_it_is_as_near_as_ever(tmp_path: Path) -> None:
-    agree(joined(tmp_path), "bf16", 2e-2)
