@@ -26,7 +26,7 @@ from torch import Tensor
 from npc_edge.bench.peers.given import Given
 from npc_edge.engine.clock import Clock
 from npc_edge.engine.findings import detect, segment, stage
-from npc_edge.engine.findings.masks import Box
+from npc_edge.engine.findings.boxes import Box
 from npc_edge.engine.findings.sides import find_midline, sided_labels, split_sides
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.machine import peak_rss_mb

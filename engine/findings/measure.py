@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.engine.findings.masks import bounding_box
+from npc_edge.engine.findings.boxes import bounding_box
 from npc_edge.engine.findings.rules import Limits
 
 _FINE_MM = 0.3  # discs are fitted on pixels no larger than this

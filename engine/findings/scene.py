@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npc_edge.engine.findings import signal
-from npc_edge.engine.findings.masks import Box, bounding_box, connected, crop_geometry
+from npc_edge.engine.findings.boxes import Box, bounding_box, crop_geometry
+from npc_edge.engine.findings.masks import connected
 from npc_edge.engine.findings.measure import Field
 from npc_edge.engine.findings.rules import Rules
 from npc_edge.engine.findings.sides import Midline, SidedLabel, find_midline, right_step, sided_labels

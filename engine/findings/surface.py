@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npc_edge.engine.findings.masks import bounding_box
+from npc_edge.engine.findings.boxes import bounding_box
 from npc_edge.engine.findings.rules import SurfaceRule
 from npc_edge.engine.findings.sides import Midline
 from npc_edge.engine.geometry import Floats, Geometry

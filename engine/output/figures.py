@@ -7,15 +7,16 @@ Units inside a picture are millimetres.
 from __future__ import annotations
 
 import base64
-import struct
 import zlib
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from npc_edge.calibration.markup import Markup, tag
 from npc_edge.engine.geometry import Geometry
@@ -232,27 +233,8 @@ def linear(voxels: NDArray[np.float32], index_xyz: NDArray[np.float64]) -> NDArr
 
 def png(grey: NDArray[np.float32]) -> str:
     """(H, W) 0..1 → a data URI."""
-    picture = encoded(np.asarray(np.round(grey * 255), dtype=np.uint8))
-    return "data:image/png;base64," + base64.b64encode(picture).decode()
-
-
-def encoded(grey: NDArray[np.uint8]) -> bytes:
-    """(H, W) → a PNG file, 8 bits of grey.
-
-    Every pixel is stored as its difference from the average of those left and above (filter 3): on MR slices
-    8 % larger than with the best filter for each line, in less than half of the time it takes to look for
-    that. Then there is nothing to find but runs.
-    """
-    height, width = grey.shape
-    padded = np.zeros((height + 1, width + 1), dtype=np.uint16)
-    padded[1:, 1:] = grey
-    lines = np.full((height, width + 1), 3, dtype=np.uint8)
-    lines[:, 1:] = grey - ((padded[:-1, 1:] + padded[1:, :-1]) >> 1).astype(np.uint8)
-    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
-    data = packer.compress(lines.tobytes()) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
+    buffer = BytesIO()
+    picture = Image.fromarray(np.asarray(np.round(grey * 255), dtype=np.uint8))
+    # In a filtered MR slice there is nothing to find but runs: smaller than at level 4, in half the time.
+    picture.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

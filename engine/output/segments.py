@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from npc_edge.engine.errors import OutputError
-from npc_edge.engine.findings.masks import bounding_box
+from npc_edge.engine.findings.boxes import bounding_box
 from npc_edge.engine.model.manifest import LabelSpec
 from npc_edge.engine.output import dicom
 from npc_edge.engine.output.outcome import Outcome

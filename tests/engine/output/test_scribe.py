@@ -140,3 +140,11 @@ def test_errors_travel() -> None:
     told = OutputError("no", "do")
     again = pickle.loads(pickle.dumps(told))
     assert (type(again), again.one_line()) == (OutputError, told.one_line())
+
+
+def test_it_loads_no_more_than_it_needs() -> None:
+    code = "import sys, npc_edge.engine.output.scribe_child; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert "highdicom" in loaded
+    assert not loaded & {"SimpleITK", "openvino", "onnxruntime", "scipy"}, "its start is part of a cold run"
