@@ -65,7 +65,7 @@ class Scene:
         for label in self.manifest.labels:
             if label.side == "paired":
                 back[label.code + step] = label.code
-        return find_midline(back[self.structures], self.geometry, self.manifest.labels)
+        return find_midline(self.structures, self.geometry, self.manifest.labels, back)
 
     @cached_property
     def tumour(self) -> signal.Level:

@@ -80,7 +80,7 @@ def segment(
     largest = None if maps.anatomy is None else voxels.labels(maps.anatomy, model, crop)
     structures = np.zeros(crop.shape, dtype=np.uint8)
     if largest is not None:
-        structures = _only_declared(largest * covered, manifest)
+        structures = _only_declared(largest * covered.view(np.uint8), manifest)
         plane = find_midline(structures, crop, manifest.labels)
         structures = split_sides(structures, crop, manifest.labels, plane)
     watch.check()

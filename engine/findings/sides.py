@@ -92,17 +92,23 @@ def axis_sum(row: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.flo
     return out
 
 
-def find_midline(structures: NDArray[np.uint8], geometry: Geometry, labels: Sequence[LabelSpec]) -> Midline:
+def find_midline(
+    structures: NDArray[np.uint8],
+    geometry: Geometry,
+    labels: Sequence[LabelSpec],
+    back: NDArray[np.uint8] | None = None,
+) -> Midline:
     """The plane between the two sides of the predicted anatomy.
 
-    structures (Z, Y, X) network codes on `geometry`. Each paired structure, split by the plane so far,
-    votes with the line between its two centroids for the normal and with their midpoint for the offset;
-    midline structures vote for the offset too. Weighted medians, so that one displaced structure does not
-    tilt the head. Without any anatomy: the middle of the grid.
+    structures (Z, Y, X) network codes on `geometry`, or what `back` (256,) turns into those. Each paired
+    structure, split by the plane so far, votes with the line between its two centroids for the normal and
+    with their midpoint for the offset; midline structures vote for the offset too. Weighted medians, so that
+    one displaced structure does not tilt the head. Without any anatomy: the middle of the grid.
     """
     paired = [label.code for label in labels if label.side == "paired"]
     middle = [label.code for label in labels if label.side == "midline"]
     points, codes = _points(structures, geometry)
+    codes = codes if back is None else back[codes]
     in_pair, in_middle = np.isin(codes, paired), np.isin(codes, middle)
     if not in_pair.any() and not in_middle.any():
         return Midline(_LEFT, float(geometry.centre @ _LEFT))

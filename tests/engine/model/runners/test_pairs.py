@@ -31,10 +31,10 @@ INT8 = Pair("int8-u8s8", "openvino", "int8-u8s8")
 
 
 def test_the_embedded_bundle_lets_both_of_its_networks_run_on_openvino() -> None:
-    """Where bf16 is, in it; int8 only on the instruction set it was measured on; the reference always."""
+    """The locator not in bf16, where its point jumps; int8 only on the instruction set it was measured on."""
     embedded, bf16, fp32 = load(None), Pair("fp32", "openvino", "bf16"), Pair("fp32", "openvino", "fp32")
     for isa in (SET, "avx2"):
-        assert allowed_pairs(embedded, "locator", isa) == (bf16, fp32, REFERENCE)
+        assert allowed_pairs(embedded, "locator", isa) == (fp32, REFERENCE)
     mixed = Pair("int8-u8s8", "openvino", "int8-bf16")
     assert allowed_pairs(embedded, "npc", SET)[:4] == (mixed, INT8, bf16, fp32)
     assert allowed_pairs(embedded, "npc", "avx2")[:3] == (bf16, fp32, REFERENCE)
@@ -46,7 +46,7 @@ def test_every_row_of_the_embedded_bundle_was_measured_on_whole_cases() -> None:
     rows = [row for network in networks for artefact in network.artefacts for row in artefact.parity]
     assert all(row.cases is not None and row.cases >= 40 and row.category_changes == 0 for row in rows)
     assert all(row.dice is not None and row.dice > 0.99 for row in rows)
-    assert len(rows) == 10
+    assert len(rows) == 9
 
 
 def test_without_a_parity_table_only_fp32_on_onnx_runtime_may_run(tmp_path: Path) -> None:
