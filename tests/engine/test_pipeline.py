@@ -1,6 +1,8 @@
 """The corridor: the networks run while alignment is measured, and answer as if they had waited for it."""
 
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import tiny_bundle
 from npc_edge.bench.phantom.study import PhantomSpec, write_phantom
 from npc_edge.engine import Options, Session, pipeline
 from npc_edge.engine.clock import Clock
-from npc_edge.engine.errors import BackendError, BundleError
+from npc_edge.engine.errors import BackendError, BundleError, Refusal
 from npc_edge.engine.model.runner import Arrays, FakeRunner
 from npc_edge.engine.output.outcome import Outcome
 from npc_edge.engine.study.align import align
@@ -86,3 +88,21 @@ def test_a_bundle_fault_ends_the_run_when_nothing_moved(kit: pipeline.Kit, tmp_p
     silent = replace(kit, runners={name: FakeRunner(lambda inputs: {}) for name in kit.runners})
     with pytest.raises(BundleError, match="gave no output"):
         pipeline.run(write(tmp_path / "right", None), silent, Clock(Watch()))
+
+
+@pytest.mark.parametrize("known", ["nothing moved", "one moved", "refused", "not yet"])
+def test_networks_rest_before_masks_where_no_one_will_ask_again(
+    known: str, kit: pipeline.Kit, tmp_path: Path
+) -> None:
+    volumes = alone(write(tmp_path / "right", None), kit)
+    alignment: pipeline._Alignment = Future()
+    if known == "nothing moved":
+        alignment.set_result((dict(volumes), ()))
+    elif known == "one moved":
+        alignment.set_result(({**volumes, "t2": replace(volumes["t2"])}, ()))
+    elif known == "refused":
+        alignment.set_exception(Refusal("GEOMETRY_MISMATCH", "too far"))
+    told: list[str] = []
+    resting = replace(kit, done=partial(told.append, "rest"))
+    pipeline._predict_then_rest(alignment, resting, Clock(Watch()), pipeline._Known(volumes=dict(volumes)))
+    assert told == (["rest"] if known == "nothing moved" else [])
