@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from npc_edge.engine.errors import BackendError, NpcEdgeError, Refusal, UsageError
-from npc_edge.engine.machine import GC_THRESHOLD
+from npc_edge.engine.machine import GC_THRESHOLD, keep_memory
 
 Answer = dict[str, Any]
 
@@ -91,7 +91,10 @@ def role(name: str, scratch: Path) -> Role:
 def main(arguments: list[str]) -> int:
     """Serve until standard input ends; with --once, run one study and end."""
     name, scratch = arguments[0], Path(arguments[1])
-    gc.set_threshold(*GC_THRESHOLD)  # as the command line does, and for the peer alike
+    # As the command line does, and for the peer alike.
+    gc.set_threshold(*GC_THRESHOLD)
+    if "--once" not in arguments:
+        keep_memory()
     # Libraries print: only answers go where the answers belong.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

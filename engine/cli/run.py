@@ -48,6 +48,7 @@ def run(
 ) -> int:
     """Is NPC there, where, which T category and why. Research use only."""
     from npc_edge.engine.errors import UsageError
+    from npc_edge.engine.machine import keep_memory
     from npc_edge.engine.session import Session
     from npc_edge.engine.types import Options
 
@@ -69,6 +70,8 @@ def run(
         record=not no_record,
     )
     silent = quiet or as_json
+    if len(jobs) > 1:
+        keep_memory()
     with Session(bundle, chosen, _teller(silent)) as session:
         codes = _run_all(session, jobs, deadline, as_json, silent)
         _finish_builds(session, silent)
