@@ -91,10 +91,9 @@ def role(name: str, scratch: Path) -> Role:
 def main(arguments: list[str]) -> int:
     """Serve until standard input ends; with --once, run one study and end."""
     name, scratch = arguments[0], Path(arguments[1])
-    # As the command line does, and for the peer alike.
-    gc.set_threshold(*GC_THRESHOLD)
-    if "--once" not in arguments:
-        keep_memory()
+    gc.set_threshold(*GC_THRESHOLD)  # as the command line does, and for the peer alike
+    if name == "engine" and "--once" not in arguments:
+        keep_memory()  # as the command line does for several studies
     # Libraries print: only answers go where the answers belong.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
