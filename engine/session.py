@@ -100,7 +100,7 @@ class Session:
             bundle = bundles.load(self._path, state.keys(), self.options.allow_unsigned)
             _check_prevalence(self.options.prevalence, bundle)
             reader = opening.enter_context(Reader())  # first: its child starts while runners do
-            opening.enter_context(self._scribe)
+            self._scribe = opening.enter_context(Scribe())
             self._kit = self._equip(bundle, reader, state, opening)
             kit = self._kit
             self._ahead = opening.enter_context(ReadAhead(lambda s, w: pipeline.read_ahead(s, kit, w)))
@@ -141,7 +141,8 @@ class Session:
         deadline = None if deadline_s is None else time.monotonic() + deadline_s
         to_dicom = out is not None and isinstance(study, Path)
         told = while_it_runs(on_progress, self._scribe) if to_dicom else on_progress
-        clock, drafts = Clock(Watch(deadline, cancel), told), Drafts(self._scribe)
+        watch = Watch(deadline, cancel)
+        clock, drafts = Clock(watch, told), Drafts(self._scribe, watch)
         free = available_memory_mb()
         tight = free is not None and free < _ROOM_TO_READ_AHEAD_MB
         next_one = None if tight or then == "nothing" else then

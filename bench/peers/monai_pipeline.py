@@ -99,7 +99,7 @@ class MonaiPeer:
         with clock.station("assemble"):
             volumes = {name: _volume(images[name], given.volumes[name]) for name in images}
             images = {name: image.to(self._device) for name, image in images.items()}
-        drafts = None if self._scribe is None else Drafts(self._scribe)
+        drafts = None if self._scribe is None else Drafts(self._scribe, clock.watch)
         if self._scribe is not None:
             self._scribe.start()
         reference = volumes[manifest.reference_sequence]

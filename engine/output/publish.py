@@ -124,13 +124,16 @@ def _made_by(drafts: Drafts | None, name: str, outcome: Outcome, previous: Path)
 
         return objects.encoded(name, outcome, previous)
 
-    promised = None if drafts is None else drafts.object(name, outcome, previous)
+    if drafts is None:
+        return lambda path: _write_bytes(path, here())
+    promised = drafts.object(name, outcome, previous)
 
     def write_object(path: Path) -> None:
         try:
-            path.write_bytes(here() if promised is None else promised.result())
+            made = drafts.wait(promised)
         except ScribeLost:
-            path.write_bytes(here())
+            made = here()
+        _write_bytes(path, made)
 
     return write_object
 
@@ -141,6 +144,10 @@ def _result_product(meant: ResultDocument) -> Product:
             raise OutputError("result.json does not hold what was meant", "is the disk full?")
 
     return Product("result.json", lambda path: _write_text(path, meant.to_json()), check)
+
+
+def _write_bytes(path: Path, made: bytes) -> None:
+    path.write_bytes(made)
 
 
 def _write_text(path: Path, text: str) -> None:

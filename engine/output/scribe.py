@@ -12,12 +12,18 @@ import contextlib
 import pickle
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
 from npc_edge.engine.output.folder import SEG
 from npc_edge.engine.output.outcome import Outcome
+from npc_edge.engine.types import Watch
+
+POLL_S = 0.1
+PATIENCE_S = 60.0
+"""A SEG of many frames takes a second or two; a machine that is short of memory takes longer."""
 
 
 class ScribeLost(Exception):
@@ -37,7 +43,7 @@ class Scribe:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self.stop()
         self._talk.shutdown(cancel_futures=True)
 
     @property
@@ -50,7 +56,7 @@ class Scribe:
         """Start it, or start it again after it ended; what it loads takes it half a second."""
         if self.pid is not None:
             return
-        self._end()
+        self.stop()
         # -P: the working directory is never searched for modules.
         command = [sys.executable, "-P", "-m", "npc_edge.engine.output.scribe_child"]
         with contextlib.suppress(OSError):  # no process to be had: ScribeLost when it is asked
@@ -62,7 +68,8 @@ class Scribe:
         """The bytes of `objects.encoded`, some time from now. Its error is the work's own, or ScribeLost."""
         return self._talk.submit(_asked, self._process, (name, outcome.for_dicom(), previous))
 
-    def _end(self) -> None:
+    def stop(self) -> None:
+        """End it, whatever it is at: what was asked of it is lost."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -75,10 +82,11 @@ class Scribe:
 
 
 class Drafts:
-    """The objects of one run: some begun before it is over."""
+    """The objects of one run: some begun before it is over. watch: asked while one is waited for. patience_s:
+    after that long a scribe that has not answered is lost."""
 
-    def __init__(self, scribe: Scribe) -> None:
-        self._scribe = scribe
+    def __init__(self, scribe: Scribe, watch: Watch, patience_s: float = PATIENCE_S) -> None:
+        self._scribe, self._watch, self._patience_s = scribe, watch, patience_s
         self._begun: tuple[Outcome, Future[bytes]] | None = None
 
     def begin(self, outcome: Outcome) -> None:
@@ -94,6 +102,16 @@ class Drafts:
             if same_masks and drawn.facts.fingerprint == outcome.facts.fingerprint:
                 return promised
         return self._scribe.ask(name, outcome, previous)
+
+    def wait(self, promised: Future[bytes]) -> bytes:
+        """An object's bytes. Raises ScribeLost, what stopped the work, or what the watch raises."""
+        until = time.monotonic() + self._patience_s
+        while not wait([promised], POLL_S).done:
+            self._watch.check()
+            if time.monotonic() > until:
+                self._scribe.stop()
+                raise ScribeLost("it does not answer")
+        return promised.result()
 
 
 def _asked(process: subprocess.Popen[bytes] | None, request: tuple[str, Outcome, Path | None]) -> bytes:

@@ -9,14 +9,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import output_cases as cases
 import pytest
 
-from npc_edge.engine.errors import OutputError
+from npc_edge.engine.errors import Cancelled, OutputError
 from npc_edge.engine.output import folder, objects, publish
 from npc_edge.engine.output.scribe import Drafts, Scribe, ScribeLost
+from npc_edge.engine.types import Watch
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def contents(path: Path) -> dict[str, bytes]:
 def test_the_scribe_makes_the_same_bytes(scribe: Scribe, shape: cases.Shape, tmp_path: Path) -> None:
     outcome = cases.outcome(shape)
     publish.write(outcome, tmp_path / "here", False)
-    drafts = Drafts(scribe)
+    drafts = Drafts(scribe, Watch())
     drafts.begin(outcome)
     publish.write(outcome, tmp_path / "there", False, drafts=drafts)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
@@ -45,7 +47,7 @@ def test_an_sr_names_the_one_it_replaces_wherever_it_is_made(scribe: Scribe, tmp
     first, second = cases.outcome(), cases.outcome(finding="indeterminate")
     facts = dataclasses.replace(second.facts, fingerprint="f" * 64)
     second = dataclasses.replace(second, facts=facts)
-    for name, drafts in (("here", None), ("there", Drafts(scribe))):
+    for name, drafts in (("here", None), ("there", Drafts(scribe, Watch()))):
         publish.write(first, tmp_path / name, False)
         publish.write(second, tmp_path / name, True, drafts=drafts)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
@@ -53,7 +55,7 @@ def test_an_sr_names_the_one_it_replaces_wherever_it_is_made(scribe: Scribe, tmp
 
 def test_what_was_begun_is_taken_for_these_masks_and_this_name_only(scribe: Scribe) -> None:
     outcome = cases.outcome()
-    drafts = Drafts(scribe)
+    drafts = Drafts(scribe, Watch())
     drafts.begin(outcome)
     begun = drafts.object(folder.SEG, outcome, None)
     staged = dataclasses.replace(outcome, findings=dataclasses.replace(outcome.concluded, staging=None))
@@ -68,7 +70,7 @@ def test_what_was_begun_is_taken_for_these_masks_and_this_name_only(scribe: Scri
 
 def test_a_run_that_writes_no_dicom_asks_nothing_of_it() -> None:
     with Scribe() as idle:
-        drafts = Drafts(idle)
+        drafts = Drafts(idle, Watch())
         drafts.begin(cases.outcome(marked=False))
         with pytest.raises(ScribeLost):  # it was never started
             drafts.object(folder.SEG, cases.outcome(), None).result()
@@ -81,14 +83,34 @@ def test_a_scribe_that_is_killed_costs_time_and_nothing_else(tmp_path: Path) -> 
         one.start()
         assert one.pid is not None
         os.kill(one.pid, signal.SIGSTOP)
-        drafts = Drafts(one)
+        drafts = Drafts(one, Watch())
         drafts.begin(outcome)
         os.kill(one.pid, signal.SIGKILL)
         publish.write(outcome, tmp_path / "out", False, drafts=drafts)
         publish.write(outcome, tmp_path / "alone", False)
         assert contents(tmp_path / "out") == contents(tmp_path / "alone")
         one.start()
-        assert Drafts(one).object(folder.SR, outcome, None).result() == objects.encoded(folder.SR, outcome)
+        assert Drafts(one, Watch()).object(folder.SR, outcome, None).result() == objects.encoded(
+            folder.SR, outcome
+        )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_scribe_that_hangs_is_waited_for_while_the_watch_allows(tmp_path: Path) -> None:
+    outcome = cases.outcome()
+    with Scribe() as one:
+        one.start()
+        assert one.pid is not None
+        os.kill(one.pid, signal.SIGSTOP)
+        cancel = Event()
+        cancel.set()
+        with pytest.raises(Cancelled):
+            publish.write(outcome, tmp_path / "no", False, drafts=Drafts(one, Watch(cancel=cancel)))
+        assert not (tmp_path / "no").exists()
+        publish.write(outcome, tmp_path / "out", False, drafts=Drafts(one, Watch(), patience_s=0.2))
+        assert one.pid is None, "it was given up"
+    publish.write(outcome, tmp_path / "alone", False)
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 
 
 def test_a_fault_ends_it_and_it_starts_again(scribe: Scribe) -> None:
