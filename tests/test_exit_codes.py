@@ -4,12 +4,14 @@ On every code but 0: one line on standard error, no traceback.
 """
 
 import json
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from cli import run
+from cli import PROGRAM, run
 
 import npc_edge.engine
 
@@ -149,3 +151,18 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     ran = run("run", tmp_path / "nothing", "--debug")
     assert ran.returncode != 0
     assert "Traceback" in ran.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_what_could_not_be_printed_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run([*PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert ran.returncode != 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's redirection")
+def test_a_closed_output_changes_no_code() -> None:
+    command = shlex.join([*map(str, PROGRAM), "run"]) + " >&-"
+    ran = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 2, ran.stderr
+    assert "Traceback" not in ran.stderr

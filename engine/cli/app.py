@@ -6,7 +6,6 @@ Exit codes: 0 a result, 1 a bug, 2 usage, 3 no result, 4 bundle, 5 backend, 6 ou
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import sys
@@ -32,7 +31,7 @@ from npc_edge.engine.cli import (
     verify,
 )
 from npc_edge.engine.cli.terminal import complain
-from npc_edge.engine.errors import NpcEdgeError
+from npc_edge.engine.errors import NpcEdgeError, OutputError
 from npc_edge.engine.machine import GC_THRESHOLD
 
 app = typer.Typer(
@@ -102,10 +101,21 @@ def command() -> NoReturn:
         main()
     except SystemExit as ended:
         code = ended.code
+    os._exit(_flushed(code if isinstance(code, int) else 1))
+
+
+def _flushed(code: int) -> int:
+    """The code to end with once all that was printed has left: 6 where it could not be written."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # its reader has gone, or it is closed
+        if stream is None or stream.closed:
+            continue
+        try:
             stream.flush()
-    os._exit(code if isinstance(code, int) else 0)
+        except BrokenPipeError:  # its reader has gone, and wants no more
+            continue
+        except OSError:
+            code = code or OutputError.exit_code
+    return code
 
 
 def _guarded(arguments: list[str], debug: bool) -> int:

@@ -78,7 +78,8 @@ def _products(outcome: Outcome, replaced: Path, drafts: Drafts | None) -> list[P
         return [page]
     made = [page, *_nifti_products(outcome)]
     if outcome.writes_dicom:
-        made += _dicom_products(outcome, replaced / folder.SR, drafts)
+        # Whole, for the scribe has a working directory of its own.
+        made += _dicom_products(outcome, replaced.resolve() / folder.SR, drafts)
     return made
 
 

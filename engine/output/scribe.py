@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
+from npc_edge.engine.errors import OutputError
 from npc_edge.engine.output.folder import SEG
 from npc_edge.engine.output.outcome import Outcome
 from npc_edge.engine.types import Watch
@@ -91,7 +92,8 @@ class Drafts:
 
     def begin(self, outcome: Outcome) -> None:
         """Begin with the SEG of a run whose masks are there, while the rest of it is to come."""
-        if outcome.writes_dicom and outcome.segmentation.tumour.size:
+        masks = outcome.segmentation
+        if outcome.writes_dicom and (masks.tumour_slices or masks.structures.any()):
             self._begun = outcome, self._scribe.ask(SEG, outcome)
 
     def object(self, name: str, outcome: Outcome, previous: Path | None) -> Future[bytes]:
@@ -115,20 +117,26 @@ class Drafts:
 
 
 def _asked(process: subprocess.Popen[bytes] | None, request: tuple[str, Outcome, Path | None]) -> bytes:
-    """Send a request and wait for its answer."""
+    """Send a request and wait for its answer. A talk that breaks off ends the process: what was left of it
+    would be taken for the next answer."""
     if process is None:
         raise ScribeLost("no process")
     assert process.stdin is not None
     assert process.stdout is not None
+    whole = False
     try:
         pickle.dump(request, process.stdin, protocol=5)
         process.stdin.flush()
         answer = pickle.load(process.stdout)
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        process.kill()
-        process.wait()  # from now on it counts as ended
+        whole = isinstance(answer, bytes | OutputError | OSError)
+    except (OSError, EOFError, ValueError, MemoryError, pickle.UnpicklingError) as error:
         raise ScribeLost(type(error).__name__) from error
-    if isinstance(answer, Exception):
+    finally:
+        if not whole:
+            process.kill()
+            process.wait()  # from now on it counts as ended
+    if isinstance(answer, OutputError | OSError):
         raise answer
-    assert isinstance(answer, bytes)
+    if not isinstance(answer, bytes):
+        raise ScribeLost("no answer")
     return answer

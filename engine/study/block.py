@@ -22,14 +22,20 @@ class Block:
             self._held = SharedMemory(create=True, size=max(size, KEPT_BYTES))
         return self._held
 
-    def trim(self) -> None:
-        """Give back a block that is larger than what is kept."""
-        if self._held is not None and self._held.size > KEPT_BYTES:
+    def leave(self) -> None:
+        """Give back a block that is larger than what is kept; what stays holds no pixel of a patient."""
+        if self._held is None:
+            return
+        if self._held.size > KEPT_BYTES:
             self.close()
+        elif self._held.buf is not None:
+            self._held.buf[:] = bytes(self._held.size)
 
     def close(self) -> None:
         """Give back the block."""
         held, self._held = self._held, None
         if held is not None:
-            held.close()
-            held.unlink()
+            try:
+                held.close()
+            finally:
+                held.unlink()

@@ -18,6 +18,7 @@ import time
 from typing import IO, Any
 
 from npc_edge.engine.study import limits
+from npc_edge.engine.study.block import KEPT_BYTES
 from npc_edge.engine.study.headers import Record, Skip, read_record
 from npc_edge.engine.study.parse import Hostile, NotDicom, Unreadable
 from npc_edge.engine.study.pixels import FrameReader, Layout
@@ -112,6 +113,14 @@ class _Worker:
     def _pixels(self, request: dict[str, Any]) -> int:
         """Fill the shared block with frames; one source after the other, as `request` orders them."""
         block = self._attached(request["block"])
+        try:
+            return self._fill(block, request)
+        finally:
+            if block.size > KEPT_BYTES:  # the parent gives it back: held here, its pages would stay
+                self._block = None
+                block.close()
+
+    def _fill(self, block: Any, request: dict[str, Any]) -> int:
         done = 0
         for source in request["sources"]:
             layout = Layout(**source["layout"])

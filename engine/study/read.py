@@ -136,17 +136,19 @@ class Reader:
         allowed = self._limits.file_s + count * each / PIXEL_BYTES_A_SECOND
         until = time.monotonic() + self._limits.headers_s + allowed
         try:
-            for part in slabs(count, count if _all_at_once(layout) else max(1, KEPT_BYTES // each)):
+            for part in slabs(count, count if _all_at_once(sources) else max(1, KEPT_BYTES // each)):
                 block = self._block.holding((part.stop - part.start) * each)
                 plan = _plan(sources[part], frames[part])
                 request = {"op": "pixels", "block": block.name, "sources": plan}
                 for _ in self._child.ask(request, allowed, until - time.monotonic(), watch):
                     pass
                 raw = np.ndarray((part.stop - part.start, rows, columns), stored, buffer=block.buf)
-                values[part] = _stored(raw, layout)
-                del raw  # a block cannot be closed while an array lies in it
+                try:
+                    values[part] = _stored(raw, layout)
+                finally:
+                    del raw  # a block cannot be closed while an array lies in it
         finally:
-            self._block.trim()
+            self._block.leave()
         return values
 
     def _source(self, frame: Frame) -> _Source:
@@ -289,9 +291,14 @@ def _plan(sources: Sequence[_Source], frames: Sequence[Frame]) -> list[dict[str,
     return plan
 
 
-def _all_at_once(layout: dict[str, Any]) -> bool:
-    """Whether the child reads through all frames of a file for any of them: compressed ones of one object."""
-    return bool(layout["frames"] > 1 and layout["length"] == UNDEFINED)
+def _all_at_once(sources: Sequence[_Source]) -> bool:
+    """Whether the child reads through what lies before a frame: of an object of many frames that is
+    compressed, or lies in a zip. By parts that would be done again for each."""
+    layouts = [(source, source.record["pixels"]) for source in sources]
+    return any(
+        layout["frames"] > 1 and (layout["length"] == UNDEFINED or source.member is not None)
+        for source, layout in layouts
+    )
 
 
 def _dtype(layout: dict[str, Any]) -> np.dtype[Any]:

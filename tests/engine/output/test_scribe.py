@@ -170,3 +170,30 @@ def test_it_loads_no_more_than_it_needs() -> None:
     loaded = set(ran.stdout.split())
     assert "highdicom" in loaded
     assert not loaded & {"SimpleITK", "openvino", "onnxruntime", "scipy"}, "its start is part of a cold run"
+
+
+def test_a_talk_that_breaks_off_is_no_answer_to_the_next_question() -> None:
+    outcome = cases.outcome()
+    with Scribe() as one:
+        one.start()
+        unsent = dataclasses.replace(outcome, reasons=((lambda: "no pickle"),))  # type: ignore[arg-type]
+        with pytest.raises((AttributeError, pickle.PicklingError)):
+            one.ask(folder.SR, unsent).result()
+        assert one.pid is None, "half a question is in its pipe"
+        one.start()
+        assert one.ask(folder.SR, outcome).result() == objects.encoded(folder.SR, outcome)
+
+
+def test_masks_with_nothing_on_them_are_not_begun() -> None:
+    masks = cases.outcome().segmentation
+    nothing = dataclasses.replace(
+        masks, tumour=np.zeros_like(masks.tumour), structures=np.zeros_like(masks.structures)
+    )
+    outcome = cases.outcome()
+    empty = dataclasses.replace(
+        outcome, findings=dataclasses.replace(outcome.concluded, segmentation=nothing)
+    )
+    with Scribe() as idle:
+        drafts = Drafts(idle, Watch())
+        drafts.begin(empty)
+        assert drafts._begun is None
