@@ -157,7 +157,8 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_what_could_not_be_printed_is_no_success() -> None:
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run([*PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, check=False)
-    assert ran.returncode != 0
+    assert ran.returncode == 6
+    assert b"cannot print" in ran.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell's redirection")

@@ -6,6 +6,7 @@ Exit codes: 0 a result, 1 a bug, 2 usage, 3 no result, 4 bundle, 5 backend, 6 ou
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -80,6 +81,9 @@ monitor_app.command("backup")(monitor.backup)
 app.add_typer(monitor_app, name="monitor")
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the code of the error tree; one line on standard error unless 0."""
     gc.set_threshold(*GC_THRESHOLD)
@@ -136,6 +140,8 @@ def _guarded(arguments: list[str], debug: bool) -> int:
     except Exception as error:  # the last boundary: a bug must still end in one line
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in _FULL:  # of standard output
+            return complain(f"cannot print: {error.strerror}", OutputError.exit_code)
         return complain(
             f"unexpected {type(error).__name__}, a bug in npc-edge; run again with --debug and report it",
             1,

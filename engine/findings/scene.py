@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from npc_edge.engine.findings import signal
 from npc_edge.engine.findings.boxes import Box, bounding_box, crop_geometry
-from npc_edge.engine.findings.masks import connected
+from npc_edge.engine.findings.components import connected
 from npc_edge.engine.findings.measure import Field
 from npc_edge.engine.findings.rules import Rules
 from npc_edge.engine.findings.sides import Midline, SidedLabel, find_midline, right_step, sided_labels

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from npc_edge.engine.errors import BackendError, BundleError
 from npc_edge.engine.findings.boxes import Box, bounding_box, crop_geometry
-from npc_edge.engine.findings.masks import connected
+from npc_edge.engine.findings.components import connected
 from npc_edge.engine.findings.sides import axis_sum, find_midline, sided_labels, split_sides, tumour_code
 from npc_edge.engine.geometry import Geometry
 from npc_edge.engine.model.manifest import Manifest, OutputSpec

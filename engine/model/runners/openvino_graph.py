@@ -50,13 +50,10 @@ def resize_by_planes(openvino: Any, model: Any) -> int:
         )
         back = ops.reshape(grown, whole, False)
         names = node.output(0).get_names()
-        for reader in node.output(0).get_target_inputs():
-            reader.replace_source_output(back.output(0))
+        _put_in_place(back, node)
         back.output(0).set_names(names)
         changed += 1
-    if changed:
-        model.validate_nodes_and_infer_types()
-    return changed
+    return _settled(model, changed)
 
 
 def blocks_channels_last(openvino: Any, model: Any) -> int:
@@ -85,12 +82,9 @@ def blocks_channels_last(openvino: Any, model: Any) -> int:
             order += [axis, *([4 + wide.index(axis)] if axis in wide else [])]
         laid = ops.reshape(ops.transpose(apart, [*order, 3]), [1, *space, channels], False)
         back = ops.transpose(laid, [0, 4, 1, 2, 3])
-        for reader in joined.output(0).get_target_inputs():
-            reader.replace_source_output(back.output(0))
+        _put_in_place(back, joined)
         changed += 1
-    if changed:
-        model.validate_nodes_and_infer_types()
-    return changed
+    return _settled(model, changed)
 
 
 def convolve_apart(openvino: Any, model: Any, least: int = LARGE) -> int:
@@ -125,12 +119,9 @@ def convolve_apart(openvino: Any, model: Any, least: int = LARGE) -> int:
             made = ops.convolution(part, held, *ways, facts["auto_pad"])
             total, first = made if total is None else ops.add(total, made), last
         if total is not None:
-            for reader in node.output(0).get_target_inputs():
-                reader.replace_source_output(total.output(0))
+            _put_in_place(total, node)
             changed += 1
-    if changed:
-        model.validate_nodes_and_infer_types()
-    return changed
+    return _settled(model, changed)
 
 
 def _wide_axes(transpose: Any) -> list[int] | None:
@@ -159,6 +150,19 @@ def _wide_axes(transpose: Any) -> list[int] | None:
     asked = transpose.input(1).get_source_output().get_node()
     fits = apart == [1, far[1], *factors, *near[2:]] and asked.get_type_name() == "Constant"
     return wide if fits and list(asked.get_vector()) == order else None
+
+
+def _put_in_place(new: Any, old: Any) -> None:
+    """Whatever reads one node reads the other."""
+    for reader in old.output(0).get_target_inputs():
+        reader.replace_source_output(new.output(0))
+
+
+def _settled(model: Any, changed: int) -> int:
+    """How many changes there were, their shapes and types worked out."""
+    if changed:
+        model.validate_nodes_and_infer_types()
+    return changed
 
 
 def _readers(node: Any) -> list[Any]:

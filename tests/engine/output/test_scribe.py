@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -25,6 +26,16 @@ from npc_edge.engine.types import Watch
 def scribe() -> Iterator[Scribe]:
     with Scribe() as one:
         one.start()
+        yield one
+
+
+@contextmanager
+def stopped() -> Iterator[Scribe]:
+    """One that was started and does nothing any more."""
+    with Scribe() as one:
+        one.start()
+        assert one.pid is not None
+        os.kill(one.pid, signal.SIGSTOP)
         yield one
 
 
@@ -79,12 +90,10 @@ def test_a_run_that_writes_no_dicom_asks_nothing_of_it() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_scribe_that_is_killed_costs_time_and_nothing_else(tmp_path: Path) -> None:
     outcome = cases.outcome()
-    with Scribe() as one:
-        one.start()
-        assert one.pid is not None
-        os.kill(one.pid, signal.SIGSTOP)
+    with stopped() as one:
         drafts = Drafts(one, Watch())
         drafts.begin(outcome)
+        assert one.pid is not None
         os.kill(one.pid, signal.SIGKILL)
         publish.write(outcome, tmp_path / "out", False, drafts=drafts)
         publish.write(outcome, tmp_path / "alone", False)
@@ -98,10 +107,7 @@ def test_a_scribe_that_is_killed_costs_time_and_nothing_else(tmp_path: Path) -> 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_scribe_that_hangs_is_waited_for_while_the_watch_allows(tmp_path: Path) -> None:
     outcome = cases.outcome()
-    with Scribe() as one:
-        one.start()
-        assert one.pid is not None
-        os.kill(one.pid, signal.SIGSTOP)
+    with stopped() as one:
         cancel = Event()
         cancel.set()
         with pytest.raises(Cancelled):
